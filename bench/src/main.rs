@@ -1,0 +1,3 @@
+//! Side-by-side measurements of Delos Deploy against its limits.
+
+fn main() {}

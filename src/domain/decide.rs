@@ -1,0 +1,150 @@
+//! What is to be done next with a deployment: a value, computed from what is known and the time.
+//!
+//! The reconciler acts on it, and the API can explain by it why a deployment is where it is.
+
+use uuid::Uuid;
+
+use super::{
+    Timestamp,
+    deployment::{Deployment, GateResult, Rollout, Verdict},
+    plan::{Plan, Stage},
+    state::Status,
+};
+
+/// What is to be done next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing, ever, by itself.
+    Rest,
+    /// Nothing before this moment; the reason is for people.
+    Wait {
+        /// When to look again.
+        until: Timestamp,
+        /// Why, where the deployment's message should say so.
+        why: Option<String>,
+    },
+    /// Every required gate has passed.
+    PassGates,
+    /// A required gate failed, or could not be measured in time.
+    FailGates {
+        /// Which, and what was missing.
+        why: String,
+    },
+    /// The rollout begins.
+    Start,
+    /// The rollout takes this step.
+    Step(Stage),
+    /// The rollout reaches all traffic.
+    Complete,
+    /// The rollout can't go on.
+    Fail {
+        /// Why.
+        why: String,
+    },
+}
+
+/// A deployment that has to end, or to go first, before another of its prompt and environment can start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ahead {
+    /// The deployment.
+    pub id: Uuid,
+    /// Its version.
+    pub version: i32,
+    /// Its status.
+    pub status: Status,
+}
+
+/// How often a deployment that waits in line looks whether its turn has come, though the end of
+/// the one before it says so.
+const LINE_CHECK: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
+
+/// What is to be done next with `deployment`, where `ahead` stands before it in line.
+#[must_use]
+pub fn decide(deployment: &Deployment, ahead: Option<&Ahead>, now: Timestamp) -> Decision {
+    match deployment.status {
+        Status::PendingGates if deployment.gates_passed => start_or_wait(ahead, now),
+        Status::PendingGates => judge_gates(&deployment.gates, deployment.gates_due_at, now),
+        Status::InProgress => advance(deployment, now),
+        Status::PendingApproval
+        | Status::GatesFailed
+        | Status::Completed
+        | Status::RolledBack
+        | Status::Cancelled
+        | Status::Failed => Decision::Rest,
+    }
+}
+
+fn start_or_wait(ahead: Option<&Ahead>, now: Timestamp) -> Decision {
+    match ahead {
+        None => Decision::Start,
+        Some(ahead) => Decision::Wait {
+            until: now + LINE_CHECK,
+            why: Some(format!(
+                "its gates have passed; waiting for deployment {} (version {}, {}) to end",
+                ahead.id, ahead.version, ahead.status
+            )),
+        },
+    }
+}
+
+fn judge_gates(gates: &[GateResult], due_at: Option<Timestamp>, now: Timestamp) -> Decision {
+    let required = |verdict| move |gate: &&GateResult| gate.required && gate.verdict == verdict;
+    if let Some(failed) = gates.iter().find(required(Verdict::Failed)) {
+        return Decision::FailGates {
+            why: format!("gate '{}' failed: {}", failed.gate_name, failed.message),
+        };
+    }
+    let waiting: Vec<_> = gates
+        .iter()
+        .filter(|gate| gate.verdict == Verdict::Waiting)
+        .collect();
+    if waiting.is_empty() {
+        return Decision::PassGates;
+    }
+    let describe = |gates: &[&GateResult]| {
+        let each: Vec<_> = gates
+            .iter()
+            .map(|gate| format!("gate '{}': {}", gate.gate_name, gate.missing()))
+            .collect();
+        each.join("; ")
+    };
+    match due_at {
+        Some(due_at) if now < due_at => Decision::Wait {
+            until: due_at,
+            why: Some(format!("waiting for evidence for {}", describe(&waiting))),
+        },
+        Some(_) | None => {
+            let missing: Vec<_> = waiting.into_iter().filter(|gate| gate.required).collect();
+            if missing.is_empty() {
+                Decision::PassGates
+            } else {
+                Decision::FailGates {
+                    why: format!("not measured before the deadline: {}", describe(&missing)),
+                }
+            }
+        }
+    }
+}
+
+fn advance(deployment: &Deployment, now: Timestamp) -> Decision {
+    let Some(Rollout {
+        stage: number,
+        next_increment_at,
+        ..
+    }) = deployment.rollout
+    else {
+        return Decision::Fail {
+            why: "it is in progress without a rollout".into(),
+        };
+    };
+    if let Some(until) = next_increment_at.filter(|at| *at > now) {
+        return Decision::Wait { until, why: None };
+    }
+    match Plan::of(&deployment.strategy).stage(number) {
+        None => Decision::Fail {
+            why: format!("its plan has no step {number}"),
+        },
+        Some(stage) if stage.percentage == 100 => Decision::Complete,
+        Some(stage) => Decision::Step(stage),
+    }
+}

@@ -1,0 +1,367 @@
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+use proptest::{
+    prop_assert, prop_assert_eq, prop_oneof, proptest,
+    strategy::{Just, Strategy as Generator},
+    test_runner::TestCaseError,
+};
+
+use super::*;
+use crate::domain::{
+    decide::{Decision, decide},
+    gate::{Condition, ConditionType, Gate, Operator, Source},
+    ids::{Environment, PromptId},
+    state::Status,
+    strategy::StrategyRequest,
+    strategy::StrategyType,
+    violation::Violations,
+};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + TimeDelta::seconds(seconds)
+}
+
+fn traffic(version: i32) -> Traffic {
+    let mut traffic = Traffic::none(
+        PromptId::parse("prompt").unwrap(),
+        Environment::parse("production").unwrap(),
+    );
+    traffic.stable = (version > 0).then(|| Stable {
+        version,
+        deployment_id: Uuid::from_u128(1),
+    });
+    traffic
+}
+
+fn new(kind: StrategyType, skip_approval: bool) -> NewDeployment {
+    let request = StrategyRequest {
+        kind: Some(kind),
+        ..Default::default()
+    };
+    NewDeployment {
+        id: Uuid::from_u128(7),
+        prompt_id: PromptId::parse("prompt").unwrap(),
+        environment: Environment::parse("production").unwrap(),
+        to_version: 5,
+        strategy: Strategy::resolve(request, &mut Violations::default()).unwrap(),
+        metadata: BTreeMap::new(),
+        skip_approval,
+        created_by: Actor::anonymous(),
+    }
+}
+
+fn gate(required: bool) -> GateResult {
+    GateResult::waiting(Gate {
+        id: Uuid::from_u128(3),
+        name: "Prod Gate".into(),
+        prompt_id: PromptId::parse("prompt").unwrap(),
+        conditions: vec![Condition {
+            kind: ConditionType::EvalScore,
+            operator: Operator::Gte,
+            threshold: 0.9,
+            source: Source::Dataset("golden-set".into()),
+        }],
+        required,
+        created_at: at(0),
+        created_by: Actor::anonymous(),
+    })
+}
+
+fn gates(results: Vec<GateResult>) -> Gates {
+    Gates {
+        results,
+        due_at: at(3600),
+    }
+}
+
+/// Does what is decided until there is nothing to do before a later moment.
+fn settle(deployment: &mut Deployment, traffic: &mut Traffic, now: Timestamp) -> Vec<Record> {
+    let mut records = Vec::new();
+    loop {
+        let record = match decide(deployment, None, now) {
+            Decision::Rest | Decision::Wait { .. } => return records,
+            Decision::PassGates => deployment.pass_gates(now),
+            Decision::FailGates { why } => deployment.fail_gates(&why, now),
+            Decision::Start => deployment.start(traffic, now),
+            Decision::Step(stage) => deployment.step(stage, traffic, now),
+            Decision::Complete => deployment.complete(traffic, now),
+            Decision::Fail { why } => deployment.fail(traffic, &why, now),
+        };
+        records.push(record.unwrap());
+    }
+}
+
+#[test]
+fn an_immediate_deployment_without_gates_has_all_traffic_at_once() {
+    let mut traffic = traffic(4);
+    let (mut deployment, _) = Deployment::create(
+        new(StrategyType::Immediate, true),
+        &traffic,
+        gates(vec![]),
+        at(0),
+    );
+    let actions: Vec<_> = settle(&mut deployment, &mut traffic, at(0))
+        .iter()
+        .map(|record| record.action.as_str())
+        .collect();
+    assert_eq!(actions, ["pass_gates", "start", "complete"]);
+    assert_eq!(deployment.from_version, 4);
+    assert_eq!(traffic.stable_version(), 5);
+}
+
+#[test]
+fn a_rollback_restores_the_version_before_and_can_itself_be_rolled_back() {
+    let mut traffic = traffic(4);
+    let (mut deployment, _) = Deployment::create(
+        new(StrategyType::Immediate, true),
+        &traffic,
+        gates(vec![]),
+        at(0),
+    );
+    settle(&mut deployment, &mut traffic, at(0));
+    let by = Actor::parse("ada").unwrap();
+    let back = deployment
+        .roll_back(&mut traffic, "bad", &by, Uuid::from_u128(8), at(9))
+        .unwrap();
+    let (mut reverse, _) = back.reverse.unwrap();
+    assert_eq!(deployment.status, Status::RolledBack);
+    assert_eq!((reverse.from_version, reverse.to_version), (5, 4));
+    assert_eq!(reverse.metadata[ROLLBACK_FROM], deployment.id.to_string());
+    assert_eq!(traffic.stable_version(), 4);
+
+    reverse
+        .roll_back(&mut traffic, "it was fine", &by, Uuid::from_u128(9), at(10))
+        .unwrap();
+    assert_eq!(traffic.stable_version(), 5);
+}
+
+#[test]
+fn a_version_that_never_had_all_traffic_does_not_come_back_by_a_rollback() {
+    let mut traffic = traffic(4);
+    let (mut deployment, _) = Deployment::create(
+        new(StrategyType::Gradual, true),
+        &traffic,
+        gates(vec![]),
+        at(0),
+    );
+    settle(&mut deployment, &mut traffic, at(0));
+    let by = Actor::anonymous();
+    let back = deployment
+        .roll_back(&mut traffic, "bad", &by, Uuid::from_u128(8), at(9))
+        .unwrap();
+    let (mut reverse, _) = back.reverse.unwrap();
+    let refused = reverse.roll_back(&mut traffic, "", &by, Uuid::from_u128(9), at(10));
+    assert_eq!(refused.unwrap_err(), Denied::Unproven { version: 5 });
+    assert_eq!(traffic.stable_version(), 4);
+}
+
+#[test]
+fn with_nothing_to_restore_the_environment_serves_nothing() {
+    let mut traffic = traffic(0);
+    let (mut deployment, _) = Deployment::create(
+        new(StrategyType::Immediate, true),
+        &traffic,
+        gates(vec![]),
+        at(0),
+    );
+    settle(&mut deployment, &mut traffic, at(0));
+    let back = deployment
+        .roll_back(
+            &mut traffic,
+            "bad",
+            &Actor::anonymous(),
+            Uuid::from_u128(8),
+            at(9),
+        )
+        .unwrap();
+    assert_eq!(back.reverse, None);
+    assert_eq!(traffic.stable, None);
+}
+
+#[test]
+fn what_is_no_longer_served_can_t_be_rolled_back() {
+    let mut traffic = traffic(4);
+    let (mut deployment, _) = Deployment::create(
+        new(StrategyType::Immediate, true),
+        &traffic,
+        gates(vec![]),
+        at(0),
+    );
+    settle(&mut deployment, &mut traffic, at(0));
+    let later = Stable {
+        version: 6,
+        deployment_id: Uuid::from_u128(70),
+    };
+    traffic.stable = Some(later.clone());
+    let before = deployment.clone();
+    let refused = deployment.roll_back(
+        &mut traffic,
+        "",
+        &Actor::anonymous(),
+        Uuid::from_u128(8),
+        at(9),
+    );
+    assert_eq!(
+        refused.unwrap_err(),
+        Denied::NotServed {
+            serving: Some(later)
+        }
+    );
+    assert_eq!(deployment, before);
+}
+
+#[test]
+fn a_gate_never_passes_unmeasured() {
+    let served = traffic(4);
+    let create = |results| {
+        Deployment::create(
+            new(StrategyType::Immediate, true),
+            &served,
+            gates(results),
+            at(0),
+        )
+        .0
+    };
+
+    let required = create(vec![gate(true), gate(false)]);
+    assert!(
+        matches!(decide(&required, None, at(3599)), Decision::Wait { until, why: Some(why) }
+        if until == at(3600) && why.contains("eval_score on dataset 'golden-set'"))
+    );
+    assert!(matches!(
+        decide(&required, None, at(3600)),
+        Decision::FailGates { .. }
+    ));
+
+    let mut optional = create(vec![gate(false)]);
+    assert!(matches!(
+        decide(&optional, None, at(0)),
+        Decision::Wait { .. }
+    ));
+    assert_eq!(decide(&optional, None, at(3600)), Decision::PassGates);
+    optional.pass_gates(at(3600)).unwrap();
+    assert_eq!(optional.gates[0].verdict, Verdict::Failed);
+    assert!(optional.gates[0].message.starts_with("not measured"));
+}
+
+#[test]
+fn after_an_outage_one_step_is_taken_and_the_next_is_timed_from_then() {
+    let mut traffic = traffic(4);
+    let (mut deployment, _) = Deployment::create(
+        new(StrategyType::Gradual, true),
+        &traffic,
+        gates(vec![]),
+        at(0),
+    );
+    settle(&mut deployment, &mut traffic, at(0));
+    let steps = settle(&mut deployment, &mut traffic, at(86_400));
+    assert_eq!(steps.len(), 1);
+    let rollout = deployment.rollout.unwrap();
+    assert_eq!(rollout.current_percentage, 20);
+    assert_eq!(rollout.next_increment_at, Some(at(86_400 + 300)));
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Approve,
+    Cancel,
+    RollBack,
+    Fail,
+    Tick(i64),
+}
+
+fn act() -> impl Generator<Value = Act> {
+    prop_oneof![
+        2 => Just(Act::Approve),
+        1 => Just(Act::Cancel),
+        1 => Just(Act::RollBack),
+        1 => Just(Act::Fail),
+        8 => (0_i64..400).prop_map(Act::Tick),
+    ]
+}
+
+proptest! {
+    /// Whatever is done in whatever order: the record is one legal path, a refusal changes
+    /// nothing, what has ended stays ended, and traffic is where the status says.
+    #[test]
+    fn random_walks_keep_the_invariants(
+        kind in prop_oneof![
+            Just(StrategyType::Immediate),
+            Just(StrategyType::Gradual),
+            Just(StrategyType::Canary),
+            Just(StrategyType::BlueGreen),
+        ],
+        skip_approval: bool,
+        served in 0_i32..5,
+        acts in proptest::collection::vec(act(), 1..60),
+    ) {
+        let mut traffic = traffic(served);
+        let (mut deployment, created) =
+            Deployment::create(new(kind, skip_approval), &traffic, gates(vec![]), at(0));
+        let mut records = vec![created];
+        let mut now = at(0);
+        for act in acts {
+            let before = (deployment.clone(), traffic.clone());
+            let by = Actor::anonymous();
+            let outcome = match act {
+                Act::Approve => deployment.approve(&by, "", gates(vec![]), now),
+                Act::Cancel => deployment.cancel(&mut traffic, "", now),
+                Act::Fail => deployment.fail(&mut traffic, "", now),
+                Act::RollBack => deployment
+                    .roll_back(&mut traffic, "", &by, Uuid::from_u128(99), now)
+                    .map(|back| back.record),
+                Act::Tick(seconds) => {
+                    now += TimeDelta::seconds(seconds);
+                    records.extend(settle(&mut deployment, &mut traffic, now));
+                    continue;
+                }
+            };
+            match outcome {
+                Ok(record) => records.push(record),
+                Err(_) => prop_assert_eq!(&before, &(deployment.clone(), traffic.clone())),
+            }
+            check_traffic(&deployment, &traffic, served)?;
+        }
+        for pair in records.windows(2) {
+            prop_assert_eq!(Some(pair[0].to), pair[1].from);
+            prop_assert!(pair[0].at <= pair[1].at);
+        }
+        prop_assert_eq!(records.last().unwrap().to, deployment.status);
+    }
+}
+
+fn check_traffic(
+    deployment: &Deployment,
+    traffic: &Traffic,
+    served: i32,
+) -> Result<(), TestCaseError> {
+    let share = traffic
+        .candidate
+        .as_ref()
+        .map(|candidate| candidate.percentage);
+    match deployment.status {
+        Status::InProgress => {
+            let on_plan = Plan::of(&deployment.strategy)
+                .stages()
+                .iter()
+                .any(|stage| Some(stage.percentage) == share);
+            prop_assert!(on_plan, "{share:?}");
+            prop_assert_eq!(traffic.stable_version(), served);
+        }
+        Status::Completed => {
+            prop_assert_eq!(share, None);
+            prop_assert_eq!(traffic.stable_version(), deployment.to_version);
+        }
+        Status::PendingApproval
+        | Status::PendingGates
+        | Status::GatesFailed
+        | Status::RolledBack
+        | Status::Cancelled
+        | Status::Failed => {
+            prop_assert_eq!(share, None);
+            prop_assert_eq!(traffic.stable_version(), served);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! Delos Deploy.
+
+pub mod domain;

@@ -1,0 +1,3 @@
+//! The suite that drives the service from outside.
+
+fn main() {}
