@@ -1,3 +1,10 @@
-//! Delos Deploy: decides whether a new version of an LLM prompt reaches users.
+//! `delos-deploy`: see the library for the map.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use delos_deploy::{cli::Cli, run};
+
+fn main() -> ExitCode {
+    run::main(&Cli::parse())
+}

@@ -93,6 +93,7 @@ impl Record {
 
     /// With one more piece of evidence.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and ids are given as they are")]
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.details.insert(name, value.to_string());
         self

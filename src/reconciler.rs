@@ -1,0 +1,152 @@
+//! The loop that moves deployments: claim what is due, decide, commit. Any number of replicas can
+//! run it over one storage.
+//!
+//! It sleeps until something is due or written. What other replicas write it finds by looking
+//! again at least every [`LOOK_AGAIN`].
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    service::{Advanced, Service},
+    store::{self, Claim},
+    telemetry::StepOutcome,
+};
+
+/// How long a replica may work on what it has claimed before others may take it.
+const LEASE: Duration = Duration::from_secs(15);
+/// How many deployments are claimed at once.
+const BATCH: u64 = 32;
+/// How many of them are worked on at the same time.
+const CONCURRENCY: usize = 4;
+/// The longest sleep: how late it is learnt that another replica has written something.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The shortest and longest pause after the storage failed, or working on a deployment did.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
+
+/// Moves deployments.
+#[derive(Debug, Clone)]
+pub struct Reconciler {
+    service: Service,
+    /// Who claims; anew with each start, so that a process never takes itself for the one before.
+    owner: Uuid,
+}
+
+impl Reconciler {
+    /// A reconciler over a service.
+    #[must_use]
+    pub fn new(service: &Service) -> Self {
+        Self {
+            service: service.in_background(),
+            owner: Uuid::now_v7(),
+        }
+    }
+
+    /// Moves deployments until it is told to stop; then gives back what it had claimed.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut failures = 0;
+        while !stop.is_cancelled() {
+            let pause = match self.turn(&stop).await {
+                Ok(pause) => {
+                    failures = 0;
+                    pause
+                }
+                Err(error) => {
+                    if failures == 0 {
+                        tracing::warn!(%error, "the reconciler can't reach the storage; it tries again");
+                    }
+                    failures += 1;
+                    backoff(failures).min(Duration::from_secs(5))
+                }
+            };
+            self.sleep(pause, &stop).await;
+        }
+        if let Err(error) = self.service.store().release(self.owner).await {
+            tracing::warn!(%error, "claims could not be given back; others take them when the leases end");
+        }
+    }
+
+    /// Does all that is due now. For tests, which move the clock themselves.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn tick(&self) -> Result<(), store::Error> {
+        while self.work().await? > 0 {}
+        Ok(())
+    }
+
+    /// Does what is due, and says how long to sleep after.
+    async fn turn(&self, stop: &CancellationToken) -> Result<Duration, store::Error> {
+        loop {
+            let pause = self.service.store().until_due(LOOK_AGAIN).await?;
+            if !pause.is_zero() {
+                return Ok(pause);
+            }
+            if stop.is_cancelled() || self.work().await? == 0 {
+                // Another replica was faster, or it is due within less than the clock tells apart.
+                return Ok(Duration::from_millis(5));
+            }
+        }
+    }
+
+    /// Claims what is due and works on it; says how many claims that were.
+    async fn work(&self) -> Result<usize, store::Error> {
+        let claims = self.service.store().claim(self.owner, BATCH, LEASE).await?;
+        let count = claims.len();
+        stream::iter(claims)
+            .for_each_concurrent(CONCURRENCY, |claim| async move { self.advance(&claim).await })
+            .await;
+        Ok(count)
+    }
+
+    async fn advance(&self, claim: &Claim) {
+        let metrics = self.service.metrics();
+        metrics.reconciler_lag(claim.lag);
+        if claim.taken_over {
+            metrics.lease_takeover();
+            tracing::info!(deployment_id = %claim.deployment_id, "took over from a replica that did not finish");
+        }
+        let outcome = match self.service.advance(claim).await {
+            Ok(Advanced::Done) => StepOutcome::Done,
+            Ok(Advanced::Fenced) => StepOutcome::Fenced,
+            Err(error) => {
+                self.put_off(claim, &error).await;
+                StepOutcome::Failed
+            }
+        };
+        metrics.reconciler_step(outcome);
+    }
+
+    /// Puts off a deployment that can't be worked on, so that it does not keep the others.
+    async fn put_off(&self, claim: &Claim, error: &store::Error) {
+        let deployment_id = claim.deployment_id;
+        let delay = backoff(claim.failures.unsigned_abs() + 1);
+        match error {
+            // Its lease ends by itself.
+            store::Error::Unavailable(_) => tracing::warn!(%error, %deployment_id, "a deployment was not moved"),
+            _ => tracing::error!(%error, %deployment_id, ?delay, "a deployment can't be moved; it is tried again later"),
+        }
+        if let Err(error) = self.service.store().put_off(claim, delay).await {
+            tracing::debug!(%error, %deployment_id, "it could not be put off; its lease will end");
+        }
+    }
+
+    async fn sleep(&self, pause: Duration, stop: &CancellationToken) {
+        let clock = self.service.store().clock();
+        let pause = chrono::TimeDelta::from_std(pause).unwrap_or_default();
+        tokio::select! {
+            () = clock.sleep(pause) => {}
+            () = self.service.written() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Twice as long with each failure, within [`PAUSE`].
+fn backoff(failures: u32) -> Duration {
+    let (shortest, longest) = PAUSE;
+    shortest.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest)
+}

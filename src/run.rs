@@ -1,0 +1,170 @@
+//! Runs a command: arguments → configuration → telemetry → work.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    cli::{Cli, Command},
+    clock::Clock,
+    config::Config,
+    server::{Server, Stop},
+    store::{Backend, OpenError, Store},
+    telemetry::Telemetry,
+    wire::openapi,
+};
+
+/// How long a start waits for a database that does not answer yet.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why a command ended badly, for the operator.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Runs the command and says how it ended.
+#[must_use]
+pub fn main(cli: &Cli) -> ExitCode {
+    let command = cli.command.unwrap_or(Command::Serve);
+    if command == Command::Openapi {
+        return print_openapi();
+    }
+    let config = match Config::from_env() {
+        Ok(config) => config,
+        Err(bad) => {
+            for value in bad {
+                complain(&value);
+            }
+            return ExitCode::from(2);
+        }
+    };
+    let outcome = match command {
+        Command::Healthcheck => healthcheck(&config),
+        Command::Migrate => run(migrate(config)),
+        Command::Serve | Command::Openapi => run(serve(config)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn complain(what: &dyn std::fmt::Display) {
+    // Where even this fails there is nobody left to tell.
+    let _ = writeln!(std::io::stderr(), "delos-deploy: {what}");
+}
+
+fn run(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
+fn print_openapi() -> ExitCode {
+    let printed = openapi::document()
+        .to_pretty_json()
+        .map_err(std::io::Error::other)
+        .and_then(|document| writeln!(std::io::stdout(), "{document}"));
+    if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn migrate(config: Config) -> Result<(), Failure> {
+    let telemetry = Telemetry::start(&config.telemetry)?;
+    telemetry.install();
+    let store = open(&config.storage).await?;
+    tracing::info!(storage = ?config.storage, "the schema is up to date");
+    store.close().await;
+    telemetry.shutdown().await;
+    Ok(())
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let telemetry = Arc::new(Telemetry::start(&config.telemetry)?);
+    telemetry.install();
+    for name in &config.unknown {
+        tracing::warn!("{name} is no variable of this service and is passed over; --help lists them");
+    }
+    if !config.listen.address.is_loopback() {
+        tracing::warn!(
+            address = %config.listen.address,
+            "callers are not authenticated: whoever can reach this address can deploy"
+        );
+    }
+    // Signals are caught from here on, also those that come while the database is waited for.
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let store = tokio::select! {
+        store = open(&config.storage) => store?,
+        _ = term.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let server = Server::bind(&config, store, Arc::clone(&telemetry)).await?;
+    let stop = server.stopper();
+    let signals = async move {
+        tokio::select! {
+            _ = term.recv() => stop.stop(Stop::Drained),
+            _ = interrupt.recv() => stop.stop(Stop::AtOnce),
+        }
+        // A second signal does not wait.
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.stop(Stop::AtOnce);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = server.run() => {}
+        () = signals => {}
+    }
+    telemetry.shutdown().await;
+    Ok(())
+}
+
+/// Opens the storage; a database that does not answer yet is waited for.
+async fn open(backend: &Backend) -> Result<Store, OpenError> {
+    let since = Instant::now();
+    let mut told = false;
+    loop {
+        match Store::open(backend, Clock::System).await {
+            Err(error) if error.may_pass() && since.elapsed() < DATABASE_PATIENCE => {
+                if !told {
+                    tracing::warn!(%error, "the database does not answer yet; waiting for it");
+                    told = true;
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Asks `/readyz` of the service on this machine.
+fn healthcheck(config: &Config) -> Result<(), Failure> {
+    const PATIENCE: Duration = Duration::from_secs(3);
+    let address = match config.listen.address {
+        IpAddr::V4(address) if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(address) if address.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        address => address,
+    };
+    let address = SocketAddr::new(address, config.listen.port);
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if answer.starts_with("HTTP/1.1 200") {
+        Ok(())
+    } else {
+        let status = answer.lines().next().unwrap_or("no answer");
+        Err(format!("{address} is not ready: {status}").into())
+    }
+}

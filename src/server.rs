@@ -1,0 +1,315 @@
+//! Puts everything together and owns the accept loop: one listener, its limits, a stop that is
+//! graceful and bounded.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::Router;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinHandle,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt as _;
+
+use crate::{
+    config::{Config, Listen},
+    reconciler::Reconciler,
+    service::Service,
+    store::Store,
+    telemetry::Telemetry,
+    wire::{self, Readiness},
+};
+
+/// How long a new connection may take until its first request's headers are there, and every
+/// further one of HTTP/1.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest headers of a request, in bytes.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Most headers of an HTTP/1 request.
+const HEADERS_MAX: usize = 100;
+/// Most requests at a time on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 100;
+/// Streams reset by the peer before we took them (CVE-2023-44487), and reset by us.
+const RESETS_MAX: (usize, usize) = (20, 1024);
+/// How long requests in flight may take to finish after the listener has closed.
+const FINISH: Duration = Duration::from_secs(15);
+/// How often it is looked whether the storage answers.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// How to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Go on serving for the drain time, not ready, then finish.
+    Drained,
+    /// Finish without a drain time.
+    AtOnce,
+}
+
+/// Stops a server from elsewhere.
+#[derive(Debug, Clone)]
+pub struct Stopper(Arc<watch::Sender<Option<Stop>>>);
+
+impl Stopper {
+    /// Tells the server to stop.
+    pub fn stop(&self, how: Stop) {
+        self.0.send_replace(Some(how));
+    }
+}
+
+/// A server that listens.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+    readiness: Readiness,
+    service: Service,
+    connections: Arc<Semaphore>,
+    drain: Duration,
+    stop: Stopper,
+    tasks: TaskTracker,
+    stop_reconciler: CancellationToken,
+    runs_reconciler: bool,
+}
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address can't be listened on.
+    #[error("{address} can't be listened on: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The contract can't be reflected, which is a bug.
+    #[error("the contract can't be reflected: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+impl Server {
+    /// Listens, and puts together what is served.
+    ///
+    /// # Errors
+    /// The address can't be listened on.
+    pub async fn bind(config: &Config, store: Store, telemetry: Arc<Telemetry>) -> Result<Self, BindError> {
+        let Listen { address, port, connections_max, request_timeout, drain } = config.listen;
+        let address = SocketAddr::new(address, port);
+        let failed = |source| BindError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let metrics = telemetry.metrics().clone();
+        for pool in store.pools() {
+            metrics.observe_pool(pool.name, pool.read);
+        }
+        let service = Service::new(store, metrics, config.gate_timeout);
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let readiness = Readiness::new(config.telemetry.service_version.clone(), reporter);
+        let router = wire::router(wire::Routes {
+            service: service.clone(),
+            readiness: readiness.clone(),
+            health,
+            telemetry,
+            origins: config.origins.clone(),
+            timeout: request_timeout,
+        })?;
+        Ok(Self {
+            listener,
+            address,
+            router,
+            readiness,
+            service,
+            connections: Arc::new(Semaphore::new(connections_max)),
+            drain,
+            stop: Stopper(Arc::new(watch::Sender::new(None))),
+            tasks: TaskTracker::new(),
+            stop_reconciler: CancellationToken::new(),
+            runs_reconciler: true,
+        })
+    }
+
+    /// Leaves the reconciler to the caller, for tests that move the clock.
+    #[must_use]
+    pub fn without_reconciler(mut self) -> Self {
+        self.runs_reconciler = false;
+        self
+    }
+
+    /// The address that is listened on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The use cases that are served.
+    #[must_use]
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// What stops the server.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.stop.clone()
+    }
+
+    /// Serves until it is stopped, and has finished what was in flight.
+    pub async fn run(self) {
+        let reconciler = self.start_reconciler();
+        let check = self.tasks.spawn(watch_storage(
+            self.service.store().clone(),
+            self.readiness.clone(),
+            self.stop_reconciler.clone(),
+        ));
+        tracing::info!(address = %self.address, "serving");
+        let graceful = GracefulShutdown::new();
+        let mut stop = self.stop.0.subscribe();
+        self.accept_until(&graceful, async {
+            let _ = stop.wait_for(Option::is_some).await;
+        })
+        .await;
+
+        tracing::info!("stopping");
+        self.readiness.stop().await;
+        self.stop_reconciler.cancel();
+        let mut stop = self.stop.0.subscribe();
+        self.accept_until(&graceful, async {
+            let at_once = stop.wait_for(|how| *how == Some(Stop::AtOnce));
+            // Either way: it is time.
+            let _ = tokio::time::timeout(self.drain, at_once).await;
+        })
+        .await;
+        drop(self.listener);
+        if tokio::time::timeout(FINISH, graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests were still in flight when the time to finish them was up");
+        }
+        for task in [reconciler, Some(check)].into_iter().flatten() {
+            // A panic there is on record already.
+            let _ = task.await;
+        }
+        self.service.store().clone().close().await;
+        tracing::info!("stopped");
+    }
+
+    fn start_reconciler(&self) -> Option<JoinHandle<()>> {
+        let reconciler = Reconciler::new(&self.service);
+        let stop = self.stop_reconciler.clone();
+        self.runs_reconciler.then(|| self.tasks.spawn(reconciler.run(stop)))
+    }
+
+    async fn accept_until(&self, graceful: &GracefulShutdown, end: impl Future<Output = ()>) {
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return,
+                (stream, permit) = self.accept() => self.serve(stream, permit, graceful),
+            }
+        }
+    }
+
+    /// The next connection, once there is room for one more.
+    async fn accept(&self) -> (TcpStream, OwnedSemaphorePermit) {
+        loop {
+            // The semaphore is never closed.
+            let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else {
+                std::future::pending::<()>().await;
+                continue;
+            };
+            match self.listener.accept().await {
+                Ok((stream, _)) => return (stream, permit),
+                Err(error) => {
+                    // Out of file handles, for one; what is open may close meanwhile.
+                    tracing::warn!(%error, "a connection could not be taken");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, permit: OwnedSemaphorePermit, graceful: &GracefulShutdown) {
+        // Small answers must not wait for the peer's acknowledgement.
+        let _ = stream.set_nodelay(true);
+        let router = self.router.clone();
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let begun = Arc::clone(&has_begun);
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            begun.store(true, Ordering::Relaxed);
+            router.clone().oneshot(request.map(axum::body::Body::new))
+        });
+        let connection = builder()
+            .serve_connection_with_upgrades(TokioIo::new(stream), service)
+            .into_owned();
+        let connection = graceful.watch(connection);
+        self.tasks.spawn(async move {
+            let _permit = permit;
+            tokio::pin!(connection);
+            let first_request_is_late = async {
+                tokio::time::sleep(HEADER_TIMEOUT).await;
+                if has_begun.load(Ordering::Relaxed) {
+                    std::future::pending::<()>().await;
+                }
+            };
+            tokio::select! {
+                ended = &mut connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(error = %error, "a connection broke");
+                    }
+                }
+                () = first_request_is_late => tracing::debug!("a connection sent no request in time"),
+            }
+        });
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEADER_BYTES_MAX as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_BYTES_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX.0)
+        .max_local_error_reset_streams(RESETS_MAX.1)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10));
+    builder
+}
+
+/// Looks now and then whether the storage answers.
+async fn watch_storage(store: Store, readiness: Readiness, stop: CancellationToken) {
+    let mut answered = true;
+    loop {
+        let answer = tokio::time::timeout(CHECK * 3, store.ping()).await;
+        let answers = matches!(answer, Ok(Ok(())));
+        if answers != answered {
+            tracing::warn!(answers, "the storage's state has changed");
+            answered = answers;
+        }
+        readiness.set_storage(answers).await;
+        tokio::select! {
+            () = tokio::time::sleep(CHECK) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A change of a deployment within its transaction: made by what is decided, until there is nothing
+//! to do before a later moment, and stored as one.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::{
+    domain::{
+        Timestamp,
+        audit::{Caller, Record},
+        decide::{Decision, decide},
+        deployment::{Deployment, GateResult},
+        ids::PromptId,
+        lifecycle::{Denied, Gates},
+        traffic::Traffic,
+    },
+    store::{self, Claim, Tx},
+};
+
+/// Most transitions in a row; more would be a loop. (Gates, start, and completion are three.)
+const TRANSITIONS_MAX: usize = 8;
+
+/// A deployment within a transaction: what it was, what it becomes, and what is stored with it.
+pub(super) struct Change {
+    before: Option<Deployment>,
+    served: Traffic,
+    pub(super) deployment: Deployment,
+    pub(super) traffic: Traffic,
+    pub(super) records: Vec<Record>,
+    /// A second deployment, with what is put on record for it.
+    pub(super) made: Option<(Deployment, Record)>,
+    /// When the reconciler must look at it again; none for never.
+    due_at: Option<Timestamp>,
+}
+
+/// What was stored.
+pub(super) struct Stored {
+    pub(super) deployment: Deployment,
+    pub(super) made: Option<Deployment>,
+    pub(super) records: Vec<Record>,
+}
+
+impl Change {
+    /// Of a deployment that exists.
+    pub(super) fn of(deployment: Deployment, traffic: Traffic) -> Self {
+        Self {
+            before: Some(deployment.clone()),
+            ..Self::new(deployment, Vec::new(), traffic)
+        }
+    }
+
+    /// Of a deployment that comes into being.
+    pub(super) fn new(deployment: Deployment, records: Vec<Record>, traffic: Traffic) -> Self {
+        Self {
+            before: None,
+            served: traffic.clone(),
+            deployment,
+            traffic,
+            records,
+            made: None,
+            due_at: None,
+        }
+    }
+
+    /// Makes every transition that is due at `now`.
+    pub(super) async fn settle(&mut self, tx: &Tx, now: Timestamp) -> Result<(), store::Error> {
+        for _ in 0..TRANSITIONS_MAX {
+            let ahead = if self.deployment.gates_passed && !self.deployment.status.is_settled() {
+                tx.ahead_of(&self.deployment).await?
+            } else {
+                None
+            };
+            match decide(&self.deployment, ahead.as_ref(), now) {
+                Decision::Rest => {
+                    self.due_at = None;
+                    return Ok(());
+                }
+                Decision::Wait { until, why } => {
+                    if let Some(why) = why {
+                        self.deployment.status_message = why;
+                    }
+                    self.due_at = Some(until);
+                    return Ok(());
+                }
+                decision => {
+                    let record = self.act(decision, now).map_err(|denied| impossible(self.deployment.id, &denied))?;
+                    self.records.extend(record);
+                }
+            }
+        }
+        Err(store::Error::Corrupt {
+            table: "deployments",
+            what: format!("deployment {} does not settle", self.deployment.id),
+        })
+    }
+
+    fn act(&mut self, decision: Decision, now: Timestamp) -> Result<Option<Record>, Denied> {
+        let (deployment, traffic) = (&mut self.deployment, &mut self.traffic);
+        match decision {
+            Decision::Rest | Decision::Wait { .. } => Ok(None),
+            Decision::PassGates => deployment.pass_gates(now).map(Some),
+            Decision::FailGates { why } => deployment.fail_gates(&why, now).map(Some),
+            Decision::Start => deployment.start(traffic, now).map(Some),
+            Decision::Step(stage) => deployment.step(stage, traffic, now).map(Some),
+            Decision::Complete => deployment.complete(traffic, now).map(Some),
+            Decision::Fail { why } => deployment.fail(traffic, &why, now).map(Some),
+        }
+    }
+
+    /// Stores all of it. `claim` is the reconciler's, which fences it; a caller's change takes the
+    /// deployment from whoever has claimed it.
+    pub(super) async fn store(
+        self,
+        tx: &Tx,
+        caller: &Caller,
+        claim: Option<&Claim>,
+        now: Timestamp,
+    ) -> Result<Stored, store::Error> {
+        let Self { before, served, mut deployment, traffic, records, made, due_at } = self;
+        let first = deployment.event_count + 1;
+        deployment.event_count += i64::try_from(records.len()).unwrap_or(i64::MAX);
+        match &before {
+            None => tx.insert_deployment(&deployment).await?,
+            Some(before) if *before == deployment => {}
+            Some(before) => tx.update_deployment(before, &deployment).await?,
+        }
+        if !records.is_empty() {
+            tx.append(&deployment, first, records.clone(), caller).await?;
+        }
+        if let Some((made, record)) = &made {
+            insert_made(tx, made, record, caller).await?;
+        }
+        match claim {
+            Some(claim) => tx.finish(claim, due_at, 0).await?,
+            None if before.is_none() && due_at.is_none() => {}
+            None => tx.schedule(&deployment, due_at).await?,
+        }
+        if before.is_some() && deployment.status.is_settled() {
+            tx.call_line(&deployment.prompt_id, &deployment.environment, now).await?;
+        }
+        if !traffic.serves_the_same_as(&served) {
+            tx.put_traffic(&traffic, now).await?;
+        }
+        let made = made.map(|(made, _)| made);
+        Ok(Stored { deployment, made, records })
+    }
+}
+
+async fn insert_made(tx: &Tx, made: &Deployment, record: &Record, caller: &Caller) -> Result<(), store::Error> {
+    let counted = Deployment { event_count: 1, ..made.clone() };
+    tx.insert_deployment(&counted).await?;
+    tx.append(&counted, 1, vec![record.clone()], caller).await
+}
+
+/// A decision that the machine forbids would be a bug; it must change nothing.
+fn impossible(id: Uuid, denied: &Denied) -> store::Error {
+    store::Error::Corrupt {
+        table: "deployments",
+        what: format!("deployment {id}: decided what its status forbids: {denied}"),
+    }
+}
+
+/// The gates that a deployment of the prompt is bound to when they begin to be judged.
+pub(super) async fn gates_now(
+    tx: &Tx,
+    prompt_id: &PromptId,
+    timeout: Duration,
+    now: Timestamp,
+) -> Result<Gates, store::Error> {
+    let gates = tx.gates(prompt_id).await?;
+    Ok(Gates {
+        results: gates.into_iter().map(GateResult::waiting).collect(),
+        due_at: now + timeout,
+    })
+}

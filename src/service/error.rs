@@ -1,0 +1,116 @@
+//! The one error of the use cases: what kind it is, and what to tell the caller. How that is
+//! said over a protocol is decided in one place there.
+
+use std::time::Duration;
+
+use crate::{
+    domain::{lifecycle::Denied, state::Verb, violation::Violation},
+    store,
+};
+
+/// Why a request was not done. Nothing has changed, except where it is [`Error::Unavailable`] and
+/// the connection broke while a write was being acknowledged.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Fields of the request are wrong.
+    #[error("{} of the request can't be accepted", count(.0.len(), "field"))]
+    Invalid(Vec<Violation>),
+    /// There is no such thing.
+    #[error("{what} '{id}' does not exist")]
+    NotFound {
+        /// What was asked for: `deployment`.
+        what: &'static str,
+        /// Its id, as it was given.
+        id: String,
+    },
+    /// The state of things forbids it.
+    #[error("{denied}")]
+    Denied {
+        /// What was asked.
+        verb: Verb,
+        /// Why not.
+        denied: Denied,
+    },
+    /// Somebody else changed it at the same moment.
+    #[error("{what} '{id}' changed while this was being done; read it again and retry")]
+    Conflict {
+        /// What changed.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// More than a limit allows.
+    #[error("{0}")]
+    TooMany(String),
+    /// Something this depends on does not answer.
+    #[error("{what} is unavailable; retry")]
+    Unavailable {
+        /// What does not answer.
+        what: &'static str,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Our fault. The cause is logged, not told.
+    #[error("an internal error occurred; the log has it under the id of this request")]
+    Internal,
+}
+
+impl Error {
+    /// A stable code for programs, in capitals; the names in the API's documentation.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "INVALID_REQUEST",
+            Self::NotFound { .. } => "NOT_FOUND",
+            Self::Denied { verb, denied } => denied_reason(*verb, denied),
+            Self::Conflict { .. } => "CHANGED_MEANWHILE",
+            Self::TooMany(_) => "LIMIT_REACHED",
+            Self::Unavailable { .. } => "UNAVAILABLE",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
+fn denied_reason(verb: Verb, denied: &Denied) -> &'static str {
+    match denied {
+        Denied::NotServed { .. } => "DEPLOYMENT_NOT_SERVED",
+        Denied::RolloutUnderway(_) => "ROLLOUT_UNDERWAY",
+        Denied::Unproven { .. } => "VERSION_NEVER_COMPLETED",
+        Denied::Status(_) => match verb {
+            Verb::Approve => "DEPLOYMENT_NOT_PENDING_APPROVAL",
+            Verb::RollBack => "DEPLOYMENT_NOT_ROLLBACKABLE",
+            Verb::Cancel => "DEPLOYMENT_NOT_CANCELLABLE",
+            Verb::PassGates | Verb::FailGates | Verb::Start => "DEPLOYMENT_NOT_PENDING_GATES",
+            Verb::Step | Verb::Complete | Verb::Fail => "DEPLOYMENT_NOT_IN_PROGRESS",
+        },
+    }
+}
+
+/// What a failure of the storage means to whoever asked for `what`.
+pub(super) fn of_store(error: &store::Error, what: &'static str, id: impl Into<String>) -> Error {
+    match error {
+        store::Error::Conflict => Error::Conflict { what, id: id.into() },
+        store::Error::Unavailable(_) => {
+            tracing::warn!(%error, "a request failed");
+            Error::Unavailable {
+                what: "the storage",
+                retry_after: Duration::from_secs(1),
+            }
+        }
+        store::Error::Fenced
+        | store::Error::Corrupt { .. }
+        | store::Error::Panicked
+        | store::Error::Internal(_) => {
+            tracing::error!(%error, "a request failed");
+            Error::Internal
+        }
+    }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
+}

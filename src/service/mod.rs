@@ -1,0 +1,123 @@
+//! The use cases: a command comes in, a value of the domain goes out. Here are transactions, ids,
+//! time and the audit trail; the rules are in `domain`, the tables in `store`.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Notify;
+
+use crate::{
+    domain::{
+        audit::Record,
+        state::Status,
+        violation::Violations,
+    },
+    store::Store,
+    telemetry::{Cause, Metrics},
+};
+
+mod advance;
+mod change;
+mod create;
+mod error;
+mod events;
+mod gates;
+mod read;
+mod verbs;
+
+pub use advance::Advanced;
+pub use error::Error;
+pub use events::{EventPage, EventQuery};
+pub use read::{DeploymentPage, DeploymentQuery, Progress};
+pub use verbs::RolledBack;
+
+/// The use cases. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Service {
+    store: Store,
+    wake: Arc<Notify>,
+    metrics: Metrics,
+    gate_timeout: Duration,
+}
+
+impl Service {
+    /// The use cases over a storage. Gates that have not been measured `gate_timeout` after they
+    /// began to be judged have failed.
+    #[must_use]
+    pub fn new(store: Store, metrics: Metrics, gate_timeout: Duration) -> Self {
+        Self {
+            store,
+            wake: Arc::new(Notify::new()),
+            metrics,
+            gate_timeout,
+        }
+    }
+
+    /// The same through the connections that are kept for the reconciler.
+    #[must_use]
+    pub fn in_background(&self) -> Self {
+        Self {
+            store: self.store.in_background(),
+            ..self.clone()
+        }
+    }
+
+    /// The storage.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Waits until something was written that the reconciler may have to act on.
+    pub async fn written(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Counts what was done, and wakes the reconciler.
+    fn done(&self, records: &[Record]) {
+        for record in records {
+            let from = record.from.map_or("NONE", Status::as_str);
+            let cause = if record.by_system { Cause::System } else { Cause::Caller };
+            self.metrics
+                .transition(record.action.as_str(), from, record.to.as_str(), cause);
+        }
+        self.wake.notify_one();
+    }
+
+    /// Counts what was refused.
+    fn refused(&self, error: &Error) {
+        self.metrics.refusal(error.reason());
+    }
+}
+
+/// Longest free text, checked.
+fn check_text(field: &str, text: &str) -> Result<(), Error> {
+    let mut violations = Violations::default();
+    violations.check_length(field, text, crate::domain::ids::TEXT_MAX);
+    violations.finish(Some(())).map_err(Error::Invalid)
+}
+
+/// The id of a deployment; what is no UUID is the id of no deployment.
+fn deployment_id(text: &str) -> Result<uuid::Uuid, Error> {
+    if text.is_empty() {
+        let mut violations = Violations::default();
+        violations.add("id", "is required");
+        return violations.finish(None).map_err(Error::Invalid);
+    }
+    uuid::Uuid::try_parse(text).map_err(|_| not_found(text))
+}
+
+fn not_found(id: impl Into<String>) -> Error {
+    let id: String = id.into();
+    Error::NotFound {
+        what: "deployment",
+        // An id that is not ours may be of any length.
+        id: id.chars().take(64).collect(),
+    }
+}
+

@@ -1,0 +1,125 @@
+//! Reads deployments.
+
+use super::{Error, Service, deployment_id, error::of_store, not_found};
+use crate::{
+    domain::{
+        deployment::Deployment,
+        ids::{Environment, PromptId},
+        state::Status,
+        violation::Violations,
+    },
+    store::{DeploymentFilter, LatestMetrics},
+};
+
+/// How many deployments a page has where the caller does not say.
+pub(super) const PAGE_DEFAULT: i32 = 50;
+/// How many deployments or events a page has at most.
+pub(super) const PAGE_MAX: i32 = 1000;
+
+/// Which deployments to list; what is empty matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeploymentQuery {
+    /// Only of this prompt.
+    pub prompt_id: String,
+    /// Only to this environment.
+    pub environment: String,
+    /// Only in this status.
+    pub status: Option<Status>,
+    /// How many; 0 for the default.
+    pub limit: i32,
+    /// How many to pass over.
+    pub offset: i32,
+}
+
+/// A page of deployments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeploymentPage {
+    /// The newest first.
+    pub deployments: Vec<Deployment>,
+    /// How many match in all.
+    pub total: u64,
+}
+
+/// Where a deployment stands now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// The deployment.
+    pub deployment: Deployment,
+    /// Its live metrics.
+    pub metrics: LatestMetrics,
+}
+
+impl Service {
+    /// A deployment by its id.
+    ///
+    /// # Errors
+    /// There is none, or the storage failed.
+    pub async fn deployment(&self, id: &str) -> Result<Deployment, Error> {
+        let found = self.store.deployment(deployment_id(id)?).await;
+        found
+            .map_err(|error| of_store(&error, "deployment", id))?
+            .ok_or_else(|| not_found(id))
+    }
+
+    /// Where a deployment stands now.
+    ///
+    /// # Errors
+    /// There is none, or the storage failed.
+    pub async fn progress(&self, id: &str) -> Result<Progress, Error> {
+        let deployment = self.deployment(id).await?;
+        let metrics = self
+            .store
+            .metrics(deployment.id)
+            .await
+            .map_err(|error| of_store(&error, "deployment", id))?;
+        Ok(Progress { deployment, metrics })
+    }
+
+    /// The deployments that match, the newest first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every field that is wrong, or that the storage failed.
+    pub async fn deployments(&self, query: &DeploymentQuery) -> Result<DeploymentPage, Error> {
+        let mut violations = Violations::default();
+        let filter = DeploymentFilter {
+            prompt_id: prompt_filter(&query.prompt_id, &mut violations),
+            environment: environment_filter(&query.environment, &mut violations),
+            status: query.status,
+        };
+        let limit = page_size("limit", query.limit, &mut violations);
+        if query.offset < 0 {
+            violations.add("offset", format!("is {}; must not be negative", query.offset));
+        }
+        let limit = violations.finish(limit).map_err(Error::Invalid)?;
+        let (deployments, total) = self
+            .store
+            .deployments(&filter, limit, query.offset.unsigned_abs().into())
+            .await
+            .map_err(|error| of_store(&error, "deployments", ""))?;
+        Ok(DeploymentPage { deployments, total })
+    }
+}
+
+/// A prompt to filter by; none where the field is empty.
+pub(super) fn prompt_filter(text: &str, violations: &mut Violations) -> Option<String> {
+    let prompt = (!text.is_empty()).then(|| violations.take("prompt_id", PromptId::parse(text)));
+    prompt.flatten().map(|prompt| prompt.to_string())
+}
+
+/// An environment to filter by; none where the field is empty.
+pub(super) fn environment_filter(text: &str, violations: &mut Violations) -> Option<String> {
+    let environment = (!text.is_empty()).then(|| violations.take("environment", Environment::parse(text)));
+    environment.flatten().map(|environment| environment.to_string())
+}
+
+/// How many to return: the default for 0, never more than [`PAGE_MAX`].
+pub(super) fn page_size(field: &str, asked: i32, violations: &mut Violations) -> Option<u64> {
+    match asked {
+        0 => Some(PAGE_DEFAULT.unsigned_abs().into()),
+        1.. => Some(asked.min(PAGE_MAX).unsigned_abs().into()),
+        _ => {
+            violations.add(field, format!("is {asked}; must be 1 to {PAGE_MAX}, or 0 for {PAGE_DEFAULT}"));
+            None
+        }
+    }
+}

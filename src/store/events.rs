@@ -1,0 +1,140 @@
+//! The audit trail: only ever added to, in the transaction of what it records.
+
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _,
+};
+use uuid::Uuid;
+
+use super::{Store, Tx, deployments::status, entity::event, error::Error};
+use crate::domain::{
+    audit::{Action, Caller, Event, Record},
+    deployment::Deployment,
+};
+
+/// Which events to list.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Only of this deployment: then the oldest first, otherwise the newest.
+    pub deployment_id: Option<Uuid>,
+    /// Only of deployments of this prompt.
+    pub prompt_id: Option<String>,
+    /// Only of deployments to this environment.
+    pub environment: Option<String>,
+    /// Only by this actor.
+    pub actor: Option<String>,
+    /// Only with this action.
+    pub action: Option<Action>,
+}
+
+/// Where a page of events begins: after this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventCursor {
+    /// In the order of one deployment.
+    Sequence(i64),
+    /// In the order of all.
+    Id(Uuid),
+}
+
+impl Store {
+    /// Up to `limit` events after `after`.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn events(
+        &self,
+        filter: &EventFilter,
+        after: Option<EventCursor>,
+        limit: u64,
+    ) -> Result<Vec<Event>, Error> {
+        let mut query = event::Entity::find().limit(limit);
+        if let Some(id) = filter.deployment_id {
+            query = query
+                .filter(event::Column::DeploymentId.eq(id))
+                .order_by_asc(event::Column::Sequence);
+        } else {
+            query = query.order_by_desc(event::Column::Id);
+        }
+        query = match after {
+            Some(EventCursor::Sequence(sequence)) => query.filter(event::Column::Sequence.gt(sequence)),
+            Some(EventCursor::Id(id)) => query.filter(event::Column::Id.lt(id)),
+            None => query,
+        };
+        let texts = [
+            (event::Column::PromptId, filter.prompt_id.as_deref()),
+            (event::Column::Environment, filter.environment.as_deref()),
+            (event::Column::Actor, filter.actor.as_deref()),
+            (event::Column::Action, filter.action.map(Action::as_str)),
+        ];
+        for (column, value) in texts {
+            if let Some(value) = value {
+                query = query.filter(column.eq(value));
+            }
+        }
+        query.all(&self.reader).await?.into_iter().map(read).collect()
+    }
+}
+
+impl Tx {
+    /// Puts events of a deployment on record, numbered from `first`. The deployment's own count is
+    /// stored with it.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn append(
+        &self,
+        deployment: &Deployment,
+        first: i64,
+        records: Vec<Record>,
+        caller: &Caller,
+    ) -> Result<(), Error> {
+        let rows = (first..)
+            .zip(records)
+            .map(|(sequence, record)| row(deployment, sequence, record, caller))
+            .collect::<Result<Vec<_>, _>>()?;
+        event::Entity::insert_many(rows)
+            .exec_without_returning(&self.db)
+            .await?;
+        Ok(())
+    }
+}
+
+fn row(deployment: &Deployment, sequence: i64, record: Record, caller: &Caller) -> Result<event::ActiveModel, Error> {
+    let details = serde_json::to_value(record.details).map_err(|error| Error::Corrupt {
+        table: "deployment_events",
+        what: error.to_string(),
+    })?;
+    let caller = if record.by_system { &Caller::system() } else { caller };
+    Ok(event::ActiveModel {
+        id: Set(Uuid::now_v7()),
+        deployment_id: Set(deployment.id),
+        sequence: Set(sequence),
+        prompt_id: Set(deployment.prompt_id.to_string()),
+        environment: Set(deployment.environment.to_string()),
+        at: Set(record.at),
+        actor: Set(caller.actor.as_str().to_owned()),
+        action: Set(record.action.as_str().to_owned()),
+        from_status: Set(record.from.map(|status| status.as_str().to_owned())),
+        to_status: Set(record.to.as_str().to_owned()),
+        reason: Set(record.reason),
+        request_id: Set(caller.request_id.clone()),
+        details: Set(details),
+    })
+}
+
+fn read(row: event::Model) -> Result<Event, Error> {
+    let corrupt = |what: String| Error::Corrupt { table: "deployment_events", what };
+    Ok(Event {
+        id: row.id,
+        deployment_id: row.deployment_id,
+        sequence: row.sequence,
+        at: row.at,
+        actor: row.actor,
+        action: Action::parse(&row.action).ok_or_else(|| corrupt(format!("action '{}'", row.action)))?,
+        from: row.from_status.as_deref().map(|name| status("deployment_events", name)).transpose()?,
+        to: status("deployment_events", &row.to_status)?,
+        reason: row.reason,
+        request_id: row.request_id,
+        details: serde_json::from_value(row.details).map_err(|error| corrupt(error.to_string()))?,
+    })
+}

@@ -1,0 +1,218 @@
+//! Where deployments are kept: the only module that knows SQL.
+//!
+//! Writes go through [`Store::write`], which alone opens a write transaction. Within it a
+//! deployment is held (`FOR UPDATE`) before its traffic, its traffic before its work and its
+//! events, and the environment's revision last; who keeps to that order can't deadlock.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use rand::RngExt as _;
+use sea_orm::{
+    DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait as _,
+};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use crate::{clock::Clock, domain::Timestamp};
+
+mod connect;
+mod deployments;
+mod entity;
+mod error;
+mod events;
+mod gates;
+mod migrate;
+mod time;
+mod traffic;
+mod work;
+
+pub use connect::{Backend, OpenError, Postgres, SslMode};
+pub use deployments::{DeploymentFilter, LatestMetrics, Metrics};
+pub use error::Error;
+pub use events::{EventCursor, EventFilter};
+pub use migrate::migrate;
+pub(crate) use gates::GATES_PER_PROMPT_MAX;
+pub use work::Claim;
+
+/// How often a transaction is tried again that lost a race.
+const RETRIES_MAX: u32 = 3;
+
+/// The storage, ready for use. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+    /// The reconciler's own connections, so that a storm of requests can't starve it.
+    background: DatabaseConnection,
+    clock: Clock,
+    /// Transactions under way, which a stop waits for.
+    transactions: TaskTracker,
+    _lock: Option<Arc<std::fs::File>>,
+}
+
+/// A write transaction.
+#[derive(Debug)]
+pub struct Tx {
+    db: DatabaseTransaction,
+    clock: Clock,
+}
+
+impl Store {
+    /// Connects to the storage and brings its schema up to date.
+    ///
+    /// # Errors
+    /// What stands in the way, for the operator.
+    pub async fn open(backend: &Backend, clock: Clock) -> Result<Self, OpenError> {
+        let store = connect::connect(backend, clock).await?;
+        migrate(&store.writer).await.map_err(OpenError::Migrate)?;
+        Ok(store)
+    }
+
+    /// The same storage through the connections that are kept for the reconciler.
+    #[must_use]
+    pub fn in_background(&self) -> Self {
+        let reader = if self.is_postgres() { &self.background } else { &self.reader };
+        Self {
+            writer: self.background.clone(),
+            reader: reader.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// Runs `work` in a write transaction, which is committed when it returns `Ok`.
+    ///
+    /// It runs in a task of its own, which goes on when the caller is dropped (a client that
+    /// disconnects, a deadline): a `BEGIN` that is dropped half-way would leave its connection
+    /// inside a transaction, for the next one to write into. Lost races are tried again.
+    ///
+    /// # Errors
+    /// What `work` returns, or that the storage failed.
+    pub async fn write<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, Error>> + Send + Sync + 'static,
+    {
+        let store = self.clone();
+        let task = async move { store.write_with_retries(work).await };
+        self.transactions
+            .spawn(task.in_current_span())
+            .await
+            .unwrap_or(Err(Error::Panicked))
+    }
+
+    async fn write_with_retries<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, Error>>,
+    {
+        let mut tries = 0;
+        loop {
+            match self.write_once(&work).await {
+                Err(error) if error.is_worth_a_retry() && tries < RETRIES_MAX => {
+                    tries += 1;
+                    let jitter = rand::rng().random_range(1..=10 * u64::from(tries));
+                    tokio::time::sleep(Duration::from_millis(jitter)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the one write path")]
+    async fn write_once<T, F>(&self, work: &F) -> Result<T, Error>
+    where
+        F: for<'t> Fn(&'t Tx) -> BoxFuture<'t, Result<T, Error>>,
+    {
+        // SQLite's default, a deferred transaction, fails at once where it must wait to write.
+        let options = TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..Default::default()
+        };
+        let db = self.writer.begin_with_options(options).await?;
+        let tx = Tx {
+            db,
+            clock: self.clock.clone(),
+        };
+        let value = match work(&tx).await {
+            Ok(value) => value,
+            Err(error) => {
+                // Where it fails, the connection is gone and the transaction with it.
+                let _ = tx.db.rollback().await;
+                return Err(error);
+            }
+        };
+        tx.db.commit().await?;
+        Ok(value)
+    }
+
+    /// The storage's time.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn now(&self) -> Result<Timestamp, Error> {
+        time::now(&self.reader, &self.clock).await
+    }
+
+    /// The clock that the storage was opened with.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Whether the storage answers, and takes writes.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.writer.ping().await?;
+        Ok(())
+    }
+
+    /// Connections in use and idle, by pool.
+    #[must_use]
+    pub fn pools(&self) -> Vec<PoolGauge> {
+        connect::gauges(self)
+    }
+
+    /// Waits for the transactions under way, then closes every connection.
+    pub async fn close(self) {
+        self.transactions.close();
+        self.transactions.wait().await;
+        let pools = [self.writer, self.reader, self.background];
+        for pool in pools {
+            // Two of them may be the same pool; closing it again does nothing.
+            let _ = pool.close().await;
+        }
+    }
+
+    fn is_postgres(&self) -> bool {
+        self.writer.get_database_backend() == DbBackend::Postgres
+    }
+}
+
+impl Tx {
+    /// The storage's time at this moment.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn now(&self) -> Result<Timestamp, Error> {
+        time::now(&self.db, &self.clock).await
+    }
+}
+
+/// A function that reads how many connections of a pool are in use and how many are idle.
+pub struct PoolGauge {
+    /// The pool's name: `api`, `read` or `background`.
+    pub name: &'static str,
+    /// Reads (in use, idle).
+    pub read: Box<dyn Fn() -> (u64, u64) + Send + Sync>,
+}
+
+/// A boxed future of a transaction's body, for [`Store::write`].
+pub fn boxed<'t, T, F>(future: F) -> BoxFuture<'t, Result<T, Error>>
+where
+    F: Future<Output = Result<T, Error>> + Send + 't,
+{
+    Box::pin(future)
+}

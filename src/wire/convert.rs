@@ -1,0 +1,330 @@
+//! How messages and values of the domain correspond: once, for every protocol.
+
+use crate::{
+    domain::{
+        Timestamp,
+        audit::Event,
+        deployment::{
+            ConditionResult, Deployment, DeploymentRequest, GateResult, Rollout, Verdict,
+        },
+        gate::{Condition, ConditionRequest, Gate, GateRequest, Source},
+        state::Status,
+        strategy::{Strategy, StrategyRequest, StrategyType},
+        violation::Violations,
+    },
+    service::{DeploymentPage, DeploymentQuery, Error, EventPage, EventQuery, Progress, RolledBack},
+    store::Metrics,
+    wire::pb,
+};
+
+/// What a caller asks for, with what only the message's own types can get wrong.
+pub(super) fn deployment_request(request: pb::CreateDeploymentRequest) -> Result<DeploymentRequest, Error> {
+    let mut violations = Violations::default();
+    let strategy = request.strategy.unwrap_or_default();
+    let kind = strategy_type(strategy.r#type);
+    let kind = violations.take("strategy.type", kind);
+    let kind = violations.finish(kind).map_err(Error::Invalid)?;
+    Ok(DeploymentRequest {
+        prompt_id: request.prompt_id,
+        environment: request.environment,
+        to_version: request.to_version,
+        strategy: StrategyRequest {
+            kind,
+            initial_percentage: strategy.initial_percentage,
+            increment: strategy.increment,
+            interval_seconds: strategy.interval_seconds,
+            auto_rollback: strategy.auto_rollback,
+            rollback_threshold: strategy.rollback_threshold,
+        },
+        metadata: request.metadata.into_iter().collect(),
+        skip_approval: request.skip_approval,
+    })
+}
+
+pub(super) fn deployment_query(request: pb::ListDeploymentsRequest) -> Result<DeploymentQuery, Error> {
+    let mut violations = Violations::default();
+    let status = violations.take("status", status_filter(request.status));
+    let status = violations.finish(status).map_err(Error::Invalid)?;
+    Ok(DeploymentQuery {
+        prompt_id: request.prompt_id,
+        environment: request.environment,
+        status,
+        limit: request.limit,
+        offset: request.offset,
+    })
+}
+
+pub(super) fn gate_request(request: pb::CreateQualityGateRequest) -> GateRequest {
+    let conditions = request.conditions.into_iter().map(|condition| ConditionRequest {
+        kind: condition.r#type,
+        operator: condition.operator,
+        threshold: condition.threshold,
+        eval_run_id: condition.eval_run_id,
+        dataset_id: condition.dataset_id,
+    });
+    GateRequest {
+        name: request.name,
+        prompt_id: request.prompt_id,
+        conditions: conditions.collect(),
+        required: request.required,
+    }
+}
+
+pub(super) fn event_query(request: pb::ListEventsRequest) -> (EventQuery, i32, String) {
+    let query = EventQuery {
+        deployment_id: request.deployment_id,
+        prompt_id: request.prompt_id,
+        environment: request.environment,
+        actor: request.actor,
+        action: request.action,
+    };
+    (query, request.page_size, request.page_token)
+}
+
+fn strategy_type(number: i32) -> Result<Option<StrategyType>, String> {
+    match pb::DeploymentType::try_from(number) {
+        Ok(pb::DeploymentType::Unspecified) => Ok(None),
+        Ok(pb::DeploymentType::Immediate) => Ok(Some(StrategyType::Immediate)),
+        Ok(pb::DeploymentType::Gradual) => Ok(Some(StrategyType::Gradual)),
+        Ok(pb::DeploymentType::Canary) => Ok(Some(StrategyType::Canary)),
+        Ok(pb::DeploymentType::BlueGreen) => Ok(Some(StrategyType::BlueGreen)),
+        Err(_) => Err(format!("is {number}, which is no value of DeploymentType")),
+    }
+}
+
+fn status_filter(number: i32) -> Result<Option<Status>, String> {
+    if number == 0 {
+        return Ok(None);
+    }
+    Status::ALL
+        .into_iter()
+        .find(|status| pb::DeploymentStatus::from(*status) as i32 == number)
+        .map(Some)
+        .ok_or_else(|| format!("is {number}, which is no value of DeploymentStatus"))
+}
+
+impl From<Status> for pb::DeploymentStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::PendingApproval => Self::PendingApproval,
+            Status::PendingGates => Self::PendingGates,
+            Status::GatesFailed => Self::GatesFailed,
+            Status::InProgress => Self::InProgress,
+            Status::Completed => Self::Completed,
+            Status::RolledBack => Self::RolledBack,
+            Status::Cancelled => Self::Cancelled,
+            Status::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<Deployment> for pb::Deployment {
+    fn from(deployment: Deployment) -> Self {
+        Self {
+            id: deployment.id.to_string(),
+            prompt_id: deployment.prompt_id.to_string(),
+            from_version: deployment.from_version,
+            to_version: deployment.to_version,
+            environment: deployment.environment.to_string(),
+            strategy: Some(deployment.strategy.into()),
+            status: pb::DeploymentStatus::from(deployment.status).into(),
+            status_message: deployment.status_message,
+            gate_results: all(deployment.gates),
+            gates_passed: deployment.gates_passed,
+            rollout: deployment.rollout.map(Into::into),
+            created_at: Some(deployment.created_at.into()),
+            started_at: time(deployment.started_at),
+            completed_at: time(deployment.completed_at),
+            created_by: deployment.created_by,
+            approved_by: deployment.approved_by,
+            metadata: deployment.metadata.into_iter().collect(),
+        }
+    }
+}
+
+impl From<Strategy> for pb::DeploymentStrategy {
+    fn from(strategy: Strategy) -> Self {
+        let kind = match strategy.kind {
+            StrategyType::Immediate => pb::DeploymentType::Immediate,
+            StrategyType::Gradual => pb::DeploymentType::Gradual,
+            StrategyType::Canary => pb::DeploymentType::Canary,
+            StrategyType::BlueGreen => pb::DeploymentType::BlueGreen,
+        };
+        Self {
+            r#type: kind.into(),
+            initial_percentage: strategy.initial_percentage.into(),
+            increment: strategy.increment.into(),
+            interval_seconds: i32::try_from(strategy.interval.as_secs()).unwrap_or(i32::MAX),
+            auto_rollback: strategy.auto_rollback,
+            rollback_threshold: strategy.rollback_threshold,
+        }
+    }
+}
+
+impl From<Rollout> for pb::RolloutProgress {
+    fn from(rollout: Rollout) -> Self {
+        Self {
+            current_percentage: rollout.current_percentage.into(),
+            target_percentage: rollout.target_percentage.into(),
+            last_increment_at: Some(rollout.last_increment_at.into()),
+            next_increment_at: time(rollout.next_increment_at),
+        }
+    }
+}
+
+impl From<GateResult> for pb::QualityGateResult {
+    fn from(result: GateResult) -> Self {
+        Self {
+            gate_id: result.gate_id.to_string(),
+            gate_name: result.gate_name,
+            passed: result.verdict == Verdict::Passed,
+            message: result.message,
+            condition_results: all(result.conditions),
+        }
+    }
+}
+
+impl From<ConditionResult> for pb::ConditionResult {
+    fn from(result: ConditionResult) -> Self {
+        Self {
+            r#type: result.condition.kind.as_str().to_owned(),
+            expected: result.condition.threshold,
+            actual: result.actual.unwrap_or_default(),
+            passed: result.verdict == Verdict::Passed,
+        }
+    }
+}
+
+impl From<Gate> for pb::QualityGate {
+    fn from(gate: Gate) -> Self {
+        Self {
+            id: gate.id.to_string(),
+            name: gate.name,
+            prompt_id: gate.prompt_id.to_string(),
+            conditions: all(gate.conditions),
+            required: gate.required,
+            created_at: Some(gate.created_at.into()),
+            created_by: gate.created_by.as_str().to_owned(),
+        }
+    }
+}
+
+impl From<Condition> for pb::GateCondition {
+    fn from(condition: Condition) -> Self {
+        let (eval_run_id, dataset_id) = match condition.source {
+            Source::Run(id) => (id, String::new()),
+            Source::Dataset(id) => (String::new(), id),
+            Source::SameGate | Source::Outside => Default::default(),
+        };
+        Self {
+            r#type: condition.kind.as_str().to_owned(),
+            operator: condition.operator.as_str().to_owned(),
+            threshold: condition.threshold,
+            eval_run_id,
+            dataset_id,
+        }
+    }
+}
+
+impl From<Event> for pb::Event {
+    fn from(event: Event) -> Self {
+        let status = |status: Status| i32::from(pb::DeploymentStatus::from(status));
+        Self {
+            deployment_id: event.deployment_id.to_string(),
+            sequence: event.sequence,
+            at: Some(event.at.into()),
+            actor: event.actor,
+            action: event.action.as_str().to_owned(),
+            from_status: event.from.map_or(0, status),
+            to_status: status(event.to),
+            reason: event.reason,
+            request_id: event.request_id,
+            details: event.details.into_iter().collect(),
+        }
+    }
+}
+
+/// Responses that hold one thing.
+macro_rules! holds {
+    ($($response:ident { $field:ident: $value:ty }),* $(,)?) => {$(
+        impl From<$value> for pb::$response {
+            fn from(value: $value) -> Self {
+                Self { $field: Some(value.into()) }
+            }
+        }
+    )*};
+}
+
+holds! {
+    CreateDeploymentResponse { deployment: Deployment },
+    GetDeploymentResponse { deployment: Deployment },
+    ApproveDeploymentResponse { deployment: Deployment },
+    CancelDeploymentResponse { deployment: Deployment },
+    CreateQualityGateResponse { quality_gate: Gate },
+}
+
+impl From<Vec<Gate>> for pb::ListQualityGatesResponse {
+    fn from(gates: Vec<Gate>) -> Self {
+        Self { quality_gates: all(gates) }
+    }
+}
+
+impl From<RolledBack> for pb::RollbackDeploymentResponse {
+    fn from(back: RolledBack) -> Self {
+        Self {
+            deployment: Some(back.deployment.into()),
+            rollback_deployment: back.rollback_deployment.map(Into::into),
+        }
+    }
+}
+
+impl From<DeploymentPage> for pb::ListDeploymentsResponse {
+    fn from(page: DeploymentPage) -> Self {
+        Self {
+            deployments: all(page.deployments),
+            total_count: i32::try_from(page.total).unwrap_or(i32::MAX),
+        }
+    }
+}
+
+impl From<EventPage> for pb::ListEventsResponse {
+    fn from(page: EventPage) -> Self {
+        Self {
+            events: all(page.events),
+            next_page_token: page.next_page_token,
+        }
+    }
+}
+
+impl From<Progress> for pb::GetDeploymentStatusResponse {
+    fn from(progress: Progress) -> Self {
+        let deployment = progress.deployment;
+        Self {
+            status: pb::DeploymentStatus::from(deployment.status).into(),
+            rollout: deployment.rollout.map(Into::into),
+            gate_results: all(deployment.gates),
+            current_metrics: progress.metrics.current.map(Into::into),
+            baseline_metrics: progress.metrics.baseline.map(Into::into),
+        }
+    }
+}
+
+impl From<Metrics> for pb::DeploymentMetrics {
+    fn from(metrics: Metrics) -> Self {
+        Self {
+            avg_latency_ms: metrics.avg_latency_ms,
+            error_rate: metrics.error_rate,
+            quality_score: metrics.quality_score,
+            request_count: i32::try_from(metrics.request_count).unwrap_or(i32::MAX),
+        }
+    }
+}
+
+/// Each value as its message.
+fn all<D, M: From<D>>(values: Vec<D>) -> Vec<M> {
+    values.into_iter().map(Into::into).collect()
+}
+
+fn time(at: Option<Timestamp>) -> Option<pb::Timestamp> {
+    at.map(Into::into)
+}

@@ -1,0 +1,318 @@
+//! What every request goes through, whatever its protocol: an id, a span with the caller's trace
+//! context, a deadline, a net for panics, and the counters.
+
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tonic::{Code, Status};
+use tracing::{Instrument as _, Span};
+use uuid::Uuid;
+
+use super::{
+    caller::RequestId,
+    error::Problem,
+    pb,
+};
+use crate::telemetry::{self, Metrics, Protocol};
+
+/// The header that carries the id of a request, both ways.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
+const GRPC_TIMEOUT: &str = "grpc-timeout";
+const GRPC_STATUS: &str = "grpc-status";
+
+/// What the edge needs to know.
+#[derive(Debug, Clone)]
+pub(super) struct Edge {
+    pub(super) metrics: Metrics,
+    /// The longest that a request may take.
+    pub(super) timeout: Duration,
+}
+
+/// The outermost layer of the routes.
+pub(super) async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let (protocol, content_type) = protocol(request.headers());
+    let method = method(protocol, &request);
+    let id = request_id(request.headers());
+    let span = span(protocol, &method, &id);
+    telemetry::context::extract(request.headers(), &span);
+    let timeout = deadline(protocol, request.headers(), edge.timeout);
+    request.extensions_mut().insert(RequestId(id.clone()));
+
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let answer = tokio::time::timeout(timeout, answer).instrument(span.clone()).await;
+    let failure = match answer {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(_)) => {
+            span.in_scope(|| tracing::error!("a handler panicked"));
+            Err(Failure::Panic)
+        }
+        Err(_) => Err(Failure::Deadline),
+    };
+    let response = failure.unwrap_or_else(|failure| failure.respond(protocol, content_type));
+    let response = finish(response, &id, &span);
+    let code = code(protocol, &response);
+    let elapsed = started.elapsed();
+    span.in_scope(|| tracing::debug!(code, elapsed_ms = elapsed.as_secs_f64() * 1e3, "request"));
+    edge.metrics.request(protocol, method, code, elapsed);
+    response
+}
+
+/// A request that no handler answered.
+enum Failure {
+    Panic,
+    Deadline,
+}
+
+impl Failure {
+    fn respond(self, protocol: Protocol, content_type: Option<HeaderValue>) -> Response {
+        match (protocol, self) {
+            (Protocol::Http, Self::Panic) => {
+                axum::response::IntoResponse::into_response(Problem::from(crate::service::Error::Internal))
+            }
+            (Protocol::Http, Self::Deadline) => axum::response::IntoResponse::into_response(Problem::of_http(
+                StatusCode::GATEWAY_TIMEOUT,
+                "DEADLINE_EXCEEDED",
+                "It took too long",
+                "the request was given up at its deadline; what it had begun to write may have been done",
+            )),
+            (Protocol::Grpc | Protocol::GrpcWeb, Self::Panic) => {
+                grpc(&super::error::status(&crate::service::Error::Internal), content_type)
+            }
+            (Protocol::Grpc | Protocol::GrpcWeb, Self::Deadline) => grpc(
+                &Status::deadline_exceeded("the request was given up at its deadline; what it had begun to write may have been done"),
+                content_type,
+            ),
+        }
+    }
+}
+
+/// A gRPC failure that no gRPC service has written.
+pub(super) fn grpc(status: &Status, content_type: Option<HeaderValue>) -> Response {
+    let mut response = status.clone().into_http();
+    if let Some(content_type) = content_type {
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    }
+    response
+}
+
+/// Which protocol a request speaks, and its content type.
+pub(super) fn protocol(headers: &HeaderMap) -> (Protocol, Option<HeaderValue>) {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    let text = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let protocol = if text.starts_with("application/grpc-web") {
+        Protocol::GrpcWeb
+    } else if text.starts_with("application/grpc") {
+        Protocol::Grpc
+    } else {
+        Protocol::Http
+    };
+    (protocol, content_type.cloned())
+}
+
+/// The name of what is called, out of a set that callers can't add to.
+fn method(protocol: Protocol, request: &Request) -> telemetry::Label {
+    match protocol {
+        Protocol::Grpc | Protocol::GrpcWeb => RPCS.get(request.uri().path()).copied().unwrap_or("_OTHER").into(),
+        Protocol::Http => match request.extensions().get::<MatchedPath>() {
+            Some(path) => format!("{} {}", known_verb(request.method()), path.as_str()).into(),
+            None => "_OTHER".into(),
+        },
+    }
+}
+
+fn known_verb(method: &http::Method) -> &'static str {
+    match *method {
+        http::Method::GET => "GET",
+        http::Method::POST => "POST",
+        http::Method::HEAD => "HEAD",
+        http::Method::OPTIONS => "OPTIONS",
+        _ => "_OTHER",
+    }
+}
+
+/// The RPCs that are served, by path.
+static RPCS: LazyLock<HashMap<&'static str, &'static str>> = LazyLock::new(|| {
+    let ours = pb::descriptors().services().flat_map(|service| {
+        let methods: Vec<_> = service.methods().collect();
+        methods
+            .into_iter()
+            .map(move |method| format!("/{}/{}", service.full_name(), method.name()))
+    });
+    let foreign = [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ];
+    ours.chain(foreign.map(str::to_owned))
+        .map(|path| {
+            // Once, for the life of the process.
+            let path: &'static str = path.leak();
+            (path, path.trim_start_matches('/'))
+        })
+        .collect()
+});
+
+/// The caller's id where it is short and plain enough for a log, otherwise a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let plain = |id: &&str| {
+        (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')
+    };
+    headers
+        .get(REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(plain)
+        .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+fn span(protocol: Protocol, method: &telemetry::Label, id: &str) -> Span {
+    let method = method.as_str();
+    let span = tracing::info_span!(
+        "request",
+        request_id = id,
+        method,
+        otel.name = method,
+        otel.kind = "server",
+        rpc.system.name = tracing::field::Empty,
+    );
+    if protocol != Protocol::Http {
+        span.record("rpc.system.name", "grpc");
+    }
+    span
+}
+
+/// How long the request may take: what the caller says, and never longer than we do.
+fn deadline(protocol: Protocol, headers: &HeaderMap, ours: Duration) -> Duration {
+    if protocol == Protocol::Http {
+        return ours;
+    }
+    let asked = headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+    asked.map_or(ours, |asked| asked.min(ours))
+}
+
+/// `grpc-timeout`: at most eight digits and a unit (gRPC over HTTP/2, "Timeout"). What is
+/// malformed is taken as not there.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(number * 3600)),
+        "M" => Some(Duration::from_secs(number * 60)),
+        "S" => Some(Duration::from_secs(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "n" => Some(Duration::from_nanos(number)),
+        _ => None,
+    }
+}
+
+fn finish(mut response: Response, id: &str, span: &Span) -> Response {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        response = problem.respond(id);
+    }
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    if let Some(value) = telemetry::context::traceparent(span) {
+        headers.insert(TRACE_RESPONSE, value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The outcome, as the protocol names it. A unary gRPC failure has its status in the headers.
+fn code(protocol: Protocol, response: &Response) -> &'static str {
+    if protocol == Protocol::Http {
+        return http_code(response.status());
+    }
+    let status = response.headers().get(GRPC_STATUS);
+    grpc_code(status.map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes())))
+}
+
+fn http_code(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        200 => "200",
+        201 => "201",
+        204 => "204",
+        303 => "303",
+        304 => "304",
+        307 => "307",
+        400 => "400",
+        404 => "404",
+        405 => "405",
+        409 => "409",
+        413 => "413",
+        415 => "415",
+        429 => "429",
+        500 => "500",
+        503 => "503",
+        504 => "504",
+        _ => "_OTHER",
+    }
+}
+
+fn grpc_code(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_as_grpc_writes_them() {
+        assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(parse_timeout("7n"), Some(Duration::from_nanos(7)));
+        for malformed in ["", "m", "-1S", "1", "1s", "123456789S", "1.5S", "ä"] {
+            assert_eq!(parse_timeout(malformed), None, "{malformed}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_a_log_can_t_take_is_replaced() {
+        let with = |id: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(id.as_bytes()).unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(with("ci-42"), "ci-42");
+        assert_ne!(with("a b"), "a b");
+        assert_ne!(with(&"x".repeat(129)), "x".repeat(129));
+    }
+}

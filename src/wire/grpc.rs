@@ -1,0 +1,121 @@
+//! gRPC (and, through a layer, gRPC-web): convert, ask the service, convert back.
+
+use tonic::{Request, Response, Status};
+
+use super::{
+    caller::caller,
+    convert,
+    error::status,
+    health::Readiness,
+    pb::{self, audit_service_server::AuditService, deploy_service_server::DeployService},
+};
+use crate::{domain::audit::Caller, service::Service};
+
+/// Both services.
+#[derive(Debug, Clone)]
+pub(super) struct Grpc {
+    pub(super) service: Service,
+    pub(super) readiness: Readiness,
+}
+
+/// The message and who sent it.
+fn open<T>(request: Request<T>) -> Result<(T, Caller), Status> {
+    let (metadata, extensions, message) = request.into_parts();
+    let caller = caller(metadata.as_ref(), &extensions).map_err(|error| status(&error))?;
+    Ok((message, caller))
+}
+
+fn done<T, E: From<T>>(value: Result<T, crate::service::Error>) -> Result<Response<E>, Status> {
+    value
+        .map(|value| Response::new(value.into()))
+        .map_err(|error| status(&error))
+}
+
+#[tonic::async_trait]
+impl DeployService for Grpc {
+    async fn create_deployment(
+        &self,
+        request: Request<pb::CreateDeploymentRequest>,
+    ) -> Result<Response<pb::CreateDeploymentResponse>, Status> {
+        let (message, caller) = open(request)?;
+        let command = convert::deployment_request(message).map_err(|error| status(&error))?;
+        done(self.service.create(command, &caller).await)
+    }
+
+    async fn get_deployment(
+        &self,
+        request: Request<pb::GetDeploymentRequest>,
+    ) -> Result<Response<pb::GetDeploymentResponse>, Status> {
+        done(self.service.deployment(&request.get_ref().id).await)
+    }
+
+    async fn list_deployments(
+        &self,
+        request: Request<pb::ListDeploymentsRequest>,
+    ) -> Result<Response<pb::ListDeploymentsResponse>, Status> {
+        let query = convert::deployment_query(request.into_inner()).map_err(|error| status(&error))?;
+        done(self.service.deployments(&query).await)
+    }
+
+    async fn approve_deployment(
+        &self,
+        request: Request<pb::ApproveDeploymentRequest>,
+    ) -> Result<Response<pb::ApproveDeploymentResponse>, Status> {
+        let (message, caller) = open(request)?;
+        done(self.service.approve(&message.id, &message.comment, &caller).await)
+    }
+
+    async fn rollback_deployment(
+        &self,
+        request: Request<pb::RollbackDeploymentRequest>,
+    ) -> Result<Response<pb::RollbackDeploymentResponse>, Status> {
+        let (message, caller) = open(request)?;
+        done(self.service.roll_back(&message.id, &message.reason, &caller).await)
+    }
+
+    async fn cancel_deployment(
+        &self,
+        request: Request<pb::CancelDeploymentRequest>,
+    ) -> Result<Response<pb::CancelDeploymentResponse>, Status> {
+        let (message, caller) = open(request)?;
+        done(self.service.cancel(&message.id, &message.reason, &caller).await)
+    }
+
+    async fn get_deployment_status(
+        &self,
+        request: Request<pb::GetDeploymentStatusRequest>,
+    ) -> Result<Response<pb::GetDeploymentStatusResponse>, Status> {
+        done(self.service.progress(&request.get_ref().id).await)
+    }
+
+    async fn create_quality_gate(
+        &self,
+        request: Request<pb::CreateQualityGateRequest>,
+    ) -> Result<Response<pb::CreateQualityGateResponse>, Status> {
+        let (message, caller) = open(request)?;
+        let command = convert::gate_request(message);
+        done(self.service.create_gate(&command, &caller).await)
+    }
+
+    async fn list_quality_gates(
+        &self,
+        request: Request<pb::ListQualityGatesRequest>,
+    ) -> Result<Response<pb::ListQualityGatesResponse>, Status> {
+        done(self.service.list_gates(&request.get_ref().prompt_id).await)
+    }
+
+    async fn health(&self, _: Request<pb::HealthRequest>) -> Result<Response<pb::HealthResponse>, Status> {
+        Ok(Response::new(self.readiness.health()))
+    }
+}
+
+#[tonic::async_trait]
+impl AuditService for Grpc {
+    async fn list_events(
+        &self,
+        request: Request<pb::ListEventsRequest>,
+    ) -> Result<Response<pb::ListEventsResponse>, Status> {
+        let (query, size, token) = convert::event_query(request.into_inner());
+        done(self.service.events(&query, size, &token).await)
+    }
+}

@@ -1,0 +1,23 @@
+//! The protocols: gRPC, gRPC-web and REST over one contract.
+//!
+//! A call is three lines on each: convert, ask the service, convert back. `convert` knows how a
+//! message and a value of the domain correspond, `error` what a failure is in each protocol, `edge`
+//! what every request goes through, whatever its protocol.
+
+mod caller;
+mod convert;
+mod cors;
+mod edge;
+mod error;
+mod grpc;
+mod health;
+pub mod openapi;
+pub mod pb;
+mod rest;
+mod router;
+pub mod schema;
+mod timestamp;
+
+pub use cors::Origins;
+pub use health::Readiness;
+pub use router::{Routes, router};

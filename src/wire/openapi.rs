@@ -1,0 +1,81 @@
+//! The OpenAPI document: generated from the routes, whose schemas are read off the contract.
+
+use utoipa::openapi::{
+    ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, ResponseBuilder,
+    path::Operation,
+    tag::TagBuilder,
+};
+use utoipa::{PartialSchema as _, ToSchema as _};
+
+use super::{
+    error::{FieldError, Problem},
+    rest,
+    schema::place_path_parameters,
+};
+
+const DESCRIPTION: &str = "Decides whether a new version of an LLM prompt reaches users, and takes it \
+back when it should not have.\n\nThe JSON of a message is protobuf's, with the proto's own field names. \
+Errors are RFC 9457 problems. Send your name in the header `x-delos-actor`; it is put on record \
+unverified.";
+
+/// The document that is served at `/openapi.json`.
+#[must_use]
+pub fn document() -> OpenApi {
+    complete(rest::routes().1)
+}
+
+pub(super) fn complete(mut document: OpenApi) -> OpenApi {
+    document.info = InfoBuilder::new()
+        .title("Delos Deploy")
+        .version("v1")
+        .description(Some(DESCRIPTION))
+        .build();
+    document.tags = Some(
+        ["Deployments", "Quality gates", "Audit", "Health"]
+            .map(|name| TagBuilder::new().name(name).build())
+            .to_vec(),
+    );
+    place_path_parameters(&mut document);
+    let components = document.components.get_or_insert_default();
+    components.schemas.insert(Problem::name().into_owned(), Problem::schema());
+    components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
+    for path in document.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.post];
+        for operation in operations.into_iter().flatten() {
+            add_problems(operation);
+        }
+    }
+    document
+}
+
+/// Any call may end in a problem; which ones it is likely to is said by status.
+fn add_problems(operation: &mut Operation) {
+    let reads_id = operation.parameters.is_some();
+    let writes = operation.request_body.is_some();
+    let mut problems = vec![("500", "An internal error"), ("503", "The storage does not answer"), ("504", "It took too long")];
+    if reads_id || writes {
+        problems.push(("400", "The request is malformed"));
+        problems.push(("404", "There is no such thing"));
+    }
+    if writes {
+        problems.extend([
+            ("409", "The state forbids it, or it changed meanwhile"),
+            ("413", "The body is too large"),
+            ("415", "The body is not sent as JSON"),
+            ("429", "A limit was reached"),
+        ]);
+    }
+    for (status, description) in problems {
+        let content = ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name(Problem::name())))
+            .build();
+        let response = ResponseBuilder::new()
+            .description(description)
+            .content("application/problem+json", content)
+            .build();
+        operation
+            .responses
+            .responses
+            .insert(status.to_owned(), RefOr::T(response));
+    }
+}

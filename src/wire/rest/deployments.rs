@@ -1,0 +1,139 @@
+//! `/v1/deployments`.
+
+use axum::{Json, extract::State, response::{IntoResponse as _, Response}};
+use http::{StatusCode, header};
+
+use super::extract::{Body, Caller, Id, Query};
+use crate::{
+    service::Service,
+    wire::{convert, error::Problem, pb},
+};
+
+/// Create a deployment
+#[utoipa::path(
+    post,
+    path = "/v1/deployments",
+    tag = "Deployments",
+    operation_id = "CreateDeployment",
+    request_body = pb::CreateDeploymentRequest,
+    responses((status = CREATED, body = pb::CreateDeploymentResponse, headers(("Location" = String, description = "Path of the deployment")), description = "Created")),
+)]
+pub(super) async fn create(
+    State(service): State<Service>,
+    Caller(caller): Caller,
+    Body(message): Body<pb::CreateDeploymentRequest>,
+) -> Result<Response, Problem> {
+    let deployment = service.create(convert::deployment_request(message)?, &caller).await?;
+    let location = format!("/v1/deployments/{}", deployment.id);
+    let body = Json(pb::CreateDeploymentResponse::from(deployment));
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+}
+
+/// List deployments, the newest first
+#[utoipa::path(
+    get,
+    path = "/v1/deployments",
+    tag = "Deployments",
+    operation_id = "ListDeployments",
+    params(pb::ListDeploymentsRequest),
+    responses((status = OK, body = pb::ListDeploymentsResponse, description = "The deployments")),
+)]
+pub(super) async fn list(
+    State(service): State<Service>,
+    Query(message): Query<pb::ListDeploymentsRequest>,
+) -> Result<Json<pb::ListDeploymentsResponse>, Problem> {
+    let page = service.deployments(&convert::deployment_query(message)?).await?;
+    Ok(Json(page.into()))
+}
+
+/// Get a deployment
+#[utoipa::path(
+    get,
+    path = "/v1/deployments/{id}",
+    tag = "Deployments",
+    operation_id = "GetDeployment",
+    params(pb::GetDeploymentRequest),
+    responses((status = OK, body = pb::GetDeploymentResponse, description = "The deployment")),
+)]
+pub(super) async fn get(
+    State(service): State<Service>,
+    Id(id): Id,
+) -> Result<Json<pb::GetDeploymentResponse>, Problem> {
+    Ok(Json(service.deployment(&id).await?.into()))
+}
+
+/// Approve a deployment
+#[utoipa::path(
+    post,
+    path = "/v1/deployments/{id}/approve",
+    tag = "Deployments",
+    operation_id = "ApproveDeployment",
+    params(pb::GetDeploymentRequest),
+    request_body = Option<pb::ApproveDeploymentRequest>,
+    responses((status = OK, body = pb::ApproveDeploymentResponse, description = "Approved")),
+)]
+pub(super) async fn approve(
+    State(service): State<Service>,
+    id: Id,
+    Caller(caller): Caller,
+    Body(message): Body<pb::ApproveDeploymentRequest>,
+) -> Result<Json<pb::ApproveDeploymentResponse>, Problem> {
+    let id = id.agree("id", &message.id)?;
+    Ok(Json(service.approve(&id, &message.comment, &caller).await?.into()))
+}
+
+/// Roll a deployment back
+#[utoipa::path(
+    post,
+    path = "/v1/deployments/{id}/rollback",
+    tag = "Deployments",
+    operation_id = "RollbackDeployment",
+    params(pb::GetDeploymentRequest),
+    request_body = Option<pb::RollbackDeploymentRequest>,
+    responses((status = OK, body = pb::RollbackDeploymentResponse, description = "Rolled back")),
+)]
+pub(super) async fn rollback(
+    State(service): State<Service>,
+    id: Id,
+    Caller(caller): Caller,
+    Body(message): Body<pb::RollbackDeploymentRequest>,
+) -> Result<Json<pb::RollbackDeploymentResponse>, Problem> {
+    let id = id.agree("id", &message.id)?;
+    Ok(Json(service.roll_back(&id, &message.reason, &caller).await?.into()))
+}
+
+/// Cancel a deployment
+#[utoipa::path(
+    post,
+    path = "/v1/deployments/{id}/cancel",
+    tag = "Deployments",
+    operation_id = "CancelDeployment",
+    params(pb::GetDeploymentRequest),
+    request_body = Option<pb::CancelDeploymentRequest>,
+    responses((status = OK, body = pb::CancelDeploymentResponse, description = "Cancelled")),
+)]
+pub(super) async fn cancel(
+    State(service): State<Service>,
+    id: Id,
+    Caller(caller): Caller,
+    Body(message): Body<pb::CancelDeploymentRequest>,
+) -> Result<Json<pb::CancelDeploymentResponse>, Problem> {
+    let id = id.agree("id", &message.id)?;
+    Ok(Json(service.cancel(&id, &message.reason, &caller).await?.into()))
+}
+
+/// Get where a deployment stands now
+#[utoipa::path(
+    get,
+    path = "/v1/deployments/{id}/status",
+    tag = "Deployments",
+    operation_id = "GetDeploymentStatus",
+    params(pb::GetDeploymentStatusRequest),
+    responses((status = OK, body = pb::GetDeploymentStatusResponse, description = "Where it stands")),
+)]
+pub(super) async fn status(
+    State(service): State<Service>,
+    Id(id): Id,
+) -> Result<Json<pb::GetDeploymentStatusResponse>, Problem> {
+    Ok(Json(service.progress(&id).await?.into()))
+}

@@ -1,0 +1,46 @@
+//! `/v1/quality-gates`.
+
+use axum::{Json, extract::State, response::{IntoResponse as _, Response}};
+use http::{StatusCode, header};
+
+use super::extract::{Body, Caller, Query};
+use crate::{
+    service::Service,
+    wire::{convert, error::Problem, pb},
+};
+
+/// Create a quality gate
+#[utoipa::path(
+    post,
+    path = "/v1/quality-gates",
+    tag = "Quality gates",
+    operation_id = "CreateQualityGate",
+    request_body = pb::CreateQualityGateRequest,
+    responses((status = CREATED, body = pb::CreateQualityGateResponse, headers(("Location" = String, description = "Path of the prompt's gates")), description = "Created")),
+)]
+pub(super) async fn create(
+    State(service): State<Service>,
+    Caller(caller): Caller,
+    Body(message): Body<pb::CreateQualityGateRequest>,
+) -> Result<Response, Problem> {
+    let gate = service.create_gate(&convert::gate_request(message), &caller).await?;
+    let location = format!("/v1/quality-gates?prompt_id={}", gate.prompt_id);
+    let body = Json(pb::CreateQualityGateResponse::from(gate));
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+}
+
+/// List the quality gates of a prompt
+#[utoipa::path(
+    get,
+    path = "/v1/quality-gates",
+    tag = "Quality gates",
+    operation_id = "ListQualityGates",
+    params(pb::ListQualityGatesRequest),
+    responses((status = OK, body = pb::ListQualityGatesResponse, description = "The gates")),
+)]
+pub(super) async fn list(
+    State(service): State<Service>,
+    Query(message): Query<pb::ListQualityGatesRequest>,
+) -> Result<Json<pb::ListQualityGatesResponse>, Problem> {
+    Ok(Json(service.list_gates(&message.prompt_id).await?.into()))
+}

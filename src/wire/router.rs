@@ -1,0 +1,175 @@
+//! Every protocol on one router.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    middleware,
+    response::{IntoResponse as _, Redirect, Response},
+    routing::get,
+};
+use http::{HeaderValue, StatusCode, header};
+use tonic::service::Routes as TonicRoutes;
+use tonic_web::GrpcWebLayer;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::{
+    cors,
+    edge::{self, Edge},
+    error::Problem,
+    grpc::Grpc,
+    health::{self, Readiness},
+    openapi,
+    pb::{self, audit_service_server::AuditServiceServer, deploy_service_server::DeployServiceServer},
+    rest::{self, Rest},
+};
+use crate::{
+    service::Service,
+    telemetry::{Protocol, Telemetry},
+    wire::Origins,
+};
+
+/// What the routes are made of.
+pub struct Routes<H> {
+    /// The use cases.
+    pub service: Service,
+    /// Whether to be sent requests.
+    pub readiness: Readiness,
+    /// The `grpc.health.v1` service.
+    pub health: H,
+    /// Where `/metrics` comes from.
+    pub telemetry: Arc<Telemetry>,
+    /// Whose web pages may call.
+    pub origins: Origins,
+    /// The longest that a request may take.
+    pub timeout: Duration,
+}
+
+/// The routes of every protocol, with what each request goes through.
+///
+/// # Errors
+/// The compiled contract can't be reflected, which is a bug.
+pub fn router<H>(parts: Routes<H>) -> Result<Router, tonic_reflection::server::Error>
+where
+    H: tower::Service<
+            http::Request<tonic::body::Body>,
+            Response = http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+        > + tonic::server::NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    H::Future: Send + 'static,
+{
+    let edge = Edge {
+        metrics: parts.service.metrics().clone(),
+        timeout: parts.timeout,
+    };
+    let grpc = grpc_routes(&parts)?;
+    let router = Router::new()
+        .merge(rest_routes(&parts))
+        .merge(operations(parts.readiness, parts.telemetry))
+        .merge(grpc)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(edge, edge::edge))
+        .layer(cors::layer(&parts.origins));
+    Ok(router)
+}
+
+fn grpc_routes<H>(parts: &Routes<H>) -> Result<Router, tonic_reflection::server::Error>
+where
+    H: tower::Service<
+            http::Request<tonic::body::Body>,
+            Response = http::Response<tonic::body::Body>,
+            Error = std::convert::Infallible,
+        > + tonic::server::NamedService
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    H::Future: Send + 'static,
+{
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pb::DESCRIPTOR)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let grpc = Grpc {
+        service: parts.service.clone(),
+        readiness: parts.readiness.clone(),
+    };
+    let routes = TonicRoutes::new(DeployServiceServer::new(grpc.clone()))
+        .add_service(AuditServiceServer::new(grpc))
+        .add_service(parts.health.clone())
+        // Older grpcurl asks for v1alpha.
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    // Its fallback would answer unknown REST paths with HTTP 200.
+    Ok(routes
+        .into_axum_router()
+        .reset_fallback()
+        .route_layer(GrpcWebLayer::new()))
+}
+
+fn rest_routes<H>(parts: &Routes<H>) -> Router {
+    let (routes, document) = rest::routes();
+    let state = Rest {
+        service: parts.service.clone(),
+        readiness: parts.readiness.clone(),
+    };
+    let docs = SwaggerUi::new("/docs").url("/openapi.json", openapi::complete(document));
+    routes.with_state(state).merge(docs)
+}
+
+fn operations(readiness: Readiness, telemetry: Arc<Telemetry>) -> Router {
+    let ready = Router::new().route("/readyz", get(health::readyz)).with_state(readiness);
+    let metrics = Router::new().route("/metrics", get(metrics)).with_state(telemetry);
+    Router::new()
+        .route("/", get(async || Redirect::to("/docs/")))
+        .route("/healthz", get(health::healthz))
+        .merge(ready)
+        .merge(metrics)
+}
+
+async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> Response {
+    match telemetry.render_prometheus() {
+        Ok(text) => {
+            let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            ([(header::CONTENT_TYPE, content_type)], text).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "the metrics can't be written");
+            Problem::from(crate::service::Error::Internal).into_response()
+        }
+    }
+}
+
+async fn not_found(request: Request) -> Response {
+    match edge::protocol(request.headers()) {
+        (Protocol::Grpc | Protocol::GrpcWeb, content_type) => {
+            let path = request.uri().path();
+            edge::grpc(&tonic::Status::unimplemented(format!("{path} is not served")), content_type)
+        }
+        (Protocol::Http, _) => Problem::of_http(
+            StatusCode::NOT_FOUND,
+            "NO_SUCH_PATH",
+            "There is no such path",
+            "nothing is served at this path; /docs lists what is",
+        )
+        .into_response(),
+    }
+}
+
+async fn method_not_allowed() -> Response {
+    Problem::of_http(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "METHOD_NOT_ALLOWED",
+        "The path does not take this method",
+        "this path is served, but not with this method; /docs lists which",
+    )
+    .into_response()
+}
+
