@@ -82,39 +82,164 @@ struct Variable {
     about: &'static str,
 }
 
-const fn variable(name: &'static str, default: &'static str, takes: &'static str, about: &'static str) -> Variable {
-    Variable { name, default, takes, about }
+const fn variable(
+    name: &'static str,
+    default: &'static str,
+    takes: &'static str,
+    about: &'static str,
+) -> Variable {
+    Variable {
+        name,
+        default,
+        takes,
+        about,
+    }
 }
 
 const SECONDS: &str = "a whole number of seconds, 0 to 86400";
 
 const VARIABLES: &[Variable] = &[
-    variable("DELOS_ENV", "development", "development, staging or production", "Environment that the service itself runs in"),
-    variable("DELOS_VERSION", "dev", "any text", "Version that the service reports"),
-    variable("DELOS_LISTEN_ADDR", "127.0.0.1", "an IP address", "Address to listen on; callers are not authenticated yet, so mind who can reach it"),
-    variable("DELOS_GRPC_PORT", "9005", "a port, 0 to 65535 (0: any free one)", "Port of every protocol"),
-    variable("DELOS_MAX_CONNECTIONS", "10000", "a whole number, at least 1", "Most connections at a time"),
-    variable("DELOS_REQUEST_TIMEOUT_SECONDS", "30", SECONDS, "Longest time that a request may take"),
-    variable("DELOS_DRAIN_SECONDS", "5", SECONDS, "How long to go on serving after SIGTERM, not ready, so that load balancers notice"),
-    variable("DELOS_CORS_ORIGINS", "(development: loopback, otherwise none)", "none, loopback, * or origins separated by commas", "Whose web pages may call"),
-    variable("DELOS_STORAGE_BACKEND", "memory", "memory, sqlite or postgres", "Where deployments are kept"),
-    variable("DELOS_SQLITE_PATH", "delos-deploy.db", "a path", "The SQLite file"),
-    variable("DELOS_DB_HOST", "localhost", "a host name, an address or the directory of a socket", "PostgreSQL host"),
-    variable("DELOS_DB_PORT", "5432", "a port, 1 to 65535", "PostgreSQL port"),
+    variable(
+        "DELOS_ENV",
+        "development",
+        "development, staging or production",
+        "Environment that the service itself runs in",
+    ),
+    variable(
+        "DELOS_VERSION",
+        "dev",
+        "any text",
+        "Version that the service reports",
+    ),
+    variable(
+        "DELOS_LISTEN_ADDR",
+        "127.0.0.1",
+        "an IP address",
+        "Address to listen on; callers are not authenticated yet, so mind who can reach it",
+    ),
+    variable(
+        "DELOS_GRPC_PORT",
+        "9005",
+        "a port, 0 to 65535 (0: any free one)",
+        "Port of every protocol",
+    ),
+    variable(
+        "DELOS_MAX_CONNECTIONS",
+        "10000",
+        "a whole number, at least 1",
+        "Most connections at a time",
+    ),
+    variable(
+        "DELOS_REQUEST_TIMEOUT_SECONDS",
+        "30",
+        SECONDS,
+        "Longest time that a request may take",
+    ),
+    variable(
+        "DELOS_DRAIN_SECONDS",
+        "5",
+        SECONDS,
+        "How long to go on serving after SIGTERM, not ready, so that load balancers notice",
+    ),
+    variable(
+        "DELOS_CORS_ORIGINS",
+        "(development: loopback, otherwise none)",
+        "none, loopback, * or origins separated by commas",
+        "Whose web pages may call",
+    ),
+    variable(
+        "DELOS_STORAGE_BACKEND",
+        "memory",
+        "memory, sqlite or postgres",
+        "Where deployments are kept",
+    ),
+    variable(
+        "DELOS_SQLITE_PATH",
+        "delos-deploy.db",
+        "a path",
+        "The SQLite file",
+    ),
+    variable(
+        "DELOS_DB_HOST",
+        "localhost",
+        "a host name, an address or the directory of a socket",
+        "PostgreSQL host",
+    ),
+    variable(
+        "DELOS_DB_PORT",
+        "5432",
+        "a port, 1 to 65535",
+        "PostgreSQL port",
+    ),
     variable("DELOS_DB_USER", "delos", "any text", "PostgreSQL user"),
     variable("DELOS_DB_PASSWORD", "", "any text", "PostgreSQL password"),
     variable("DELOS_DB_NAME", "delos", "any text", "PostgreSQL database"),
-    variable("DELOS_DB_SSLMODE", "disable", "disable, allow, prefer, require, verify-ca or verify-full", "TLS to PostgreSQL"),
-    variable("DELOS_DB_SSLROOTCERT", "", "a path to certificates in PEM (empty: the system's)", "Certificates to trust for TLS to PostgreSQL"),
-    variable("DELOS_DB_MAX_CONNECTIONS", "10", "a whole number, 1 to 1000", "Most connections to PostgreSQL for requests; the reconciler has 4 of its own"),
-    variable("DELOS_REDIS_URL", "redis://localhost:6379", "a URL that begins with redis:// or rediss://", "Redis, a cache at most; nothing depends on it"),
-    variable("DELOS_EVAL_ENDPOINT", "localhost:9004", "host:port", "Eval service"),
-    variable("DELOS_GATE_TIMEOUT_SECONDS", "3600", "a whole number of seconds, 1 to 31536000", "How long gates may wait for their evidence"),
-    variable("DELOS_OBSERVE_ENDPOINT", "localhost:9000", "host:port", "Observe service, which takes OTLP over gRPC"),
-    variable("DELOS_TRACING_ENABLED", "true", "true or false", "Send traces and metrics to the Observe service"),
-    variable("DELOS_TRACING_SAMPLING", "1.0", "a number, 0.0 to 1.0", "Share of traces to send"),
-    variable("DELOS_LOG_LEVEL", "info", "debug, info, warn or error", "Least important log lines to write"),
-    variable("DELOS_LOG_FORMAT", "json", "json or text", "Format of log lines"),
+    variable(
+        "DELOS_DB_SSLMODE",
+        "disable",
+        "disable, allow, prefer, require, verify-ca or verify-full",
+        "TLS to PostgreSQL",
+    ),
+    variable(
+        "DELOS_DB_SSLROOTCERT",
+        "",
+        "a path to certificates in PEM (empty: the system's)",
+        "Certificates to trust for TLS to PostgreSQL",
+    ),
+    variable(
+        "DELOS_DB_MAX_CONNECTIONS",
+        "10",
+        "a whole number, 1 to 1000",
+        "Most connections to PostgreSQL for requests; the reconciler has 4 of its own",
+    ),
+    variable(
+        "DELOS_REDIS_URL",
+        "redis://localhost:6379",
+        "a URL that begins with redis:// or rediss://",
+        "Redis, a cache at most; nothing depends on it",
+    ),
+    variable(
+        "DELOS_EVAL_ENDPOINT",
+        "localhost:9004",
+        "host:port",
+        "Eval service",
+    ),
+    variable(
+        "DELOS_GATE_TIMEOUT_SECONDS",
+        "3600",
+        "a whole number of seconds, 1 to 31536000",
+        "How long gates may wait for their evidence",
+    ),
+    variable(
+        "DELOS_OBSERVE_ENDPOINT",
+        "localhost:9000",
+        "host:port",
+        "Observe service, which takes OTLP over gRPC",
+    ),
+    variable(
+        "DELOS_TRACING_ENABLED",
+        "true",
+        "true or false",
+        "Send traces and metrics to the Observe service",
+    ),
+    variable(
+        "DELOS_TRACING_SAMPLING",
+        "1.0",
+        "a number, 0.0 to 1.0",
+        "Share of traces to send",
+    ),
+    variable(
+        "DELOS_LOG_LEVEL",
+        "info",
+        "debug, info, warn or error",
+        "Least important log lines to write",
+    ),
+    variable(
+        "DELOS_LOG_FORMAT",
+        "json",
+        "json or text",
+        "Format of log lines",
+    ),
 ];
 
 /// The list of variables, for `--help`.
@@ -122,7 +247,11 @@ const VARIABLES: &[Variable] = &[
 pub fn help() -> String {
     let mut text = String::from("Environment variables:\n");
     for variable in VARIABLES {
-        let default = if variable.default.is_empty() { "(empty)" } else { variable.default };
+        let default = if variable.default.is_empty() {
+            "(empty)"
+        } else {
+            variable.default
+        };
         // Writing to a String can't fail.
         let _ = writeln!(
             text,
@@ -151,9 +280,16 @@ impl Config {
     /// # Errors
     /// Every variable whose value can't be used.
     pub fn from_map(values: BTreeMap<String, String>) -> Result<Self, Vec<BadValue>> {
-        let mut source = Source { values, bad: Vec::new() };
+        let mut source = Source {
+            values,
+            bad: Vec::new(),
+        };
         let config = source.config();
-        if source.bad.is_empty() { Ok(config) } else { Err(source.bad) }
+        if source.bad.is_empty() {
+            Ok(config)
+        } else {
+            Err(source.bad)
+        }
     }
 }
 
@@ -180,10 +316,16 @@ impl Source {
     fn listen(&mut self) -> Listen {
         let loopback = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
         Listen {
-            address: self.parsed("DELOS_LISTEN_ADDR", |text| text.parse().ok()).unwrap_or(loopback),
-            port: self.parsed("DELOS_GRPC_PORT", |text| text.parse().ok()).unwrap_or_default(),
+            address: self
+                .parsed("DELOS_LISTEN_ADDR", |text| text.parse().ok())
+                .unwrap_or(loopback),
+            port: self
+                .parsed("DELOS_GRPC_PORT", |text| text.parse().ok())
+                .unwrap_or_default(),
             connections_max: self
-                .parsed("DELOS_MAX_CONNECTIONS", |text| text.parse().ok().filter(|max| *max > 0))
+                .parsed("DELOS_MAX_CONNECTIONS", |text| {
+                    text.parse().ok().filter(|max| *max > 0)
+                })
                 .unwrap_or(1),
             request_timeout: self.seconds("DELOS_REQUEST_TIMEOUT_SECONDS", 0..=86_400),
             drain: self.seconds("DELOS_DRAIN_SECONDS", 0..=86_400),
@@ -215,13 +357,17 @@ impl Source {
         Postgres {
             host: self.text("DELOS_DB_HOST"),
             port: self
-                .parsed("DELOS_DB_PORT", |text| text.parse().ok().filter(|port| *port > 0))
+                .parsed("DELOS_DB_PORT", |text| {
+                    text.parse().ok().filter(|port| *port > 0)
+                })
                 .unwrap_or_default(),
             user: self.text("DELOS_DB_USER"),
             password: self.text("DELOS_DB_PASSWORD"),
             database: self.text("DELOS_DB_NAME"),
             ssl_mode: ssl_mode.unwrap_or(SslMode::Disable),
-            ssl_root_cert: Some(self.text("DELOS_DB_SSLROOTCERT")).filter(|path| !path.is_empty()).map(PathBuf::from),
+            ssl_root_cert: Some(self.text("DELOS_DB_SSLROOTCERT"))
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
             connections_max: self
                 .parsed("DELOS_DB_MAX_CONNECTIONS", |text| {
                     text.parse().ok().filter(|max| (1..=1000).contains(max))
@@ -234,29 +380,49 @@ impl Source {
         let endpoint = self.host_port("DELOS_OBSERVE_ENDPOINT");
         let sampling = self
             .parsed("DELOS_TRACING_SAMPLING", |text| {
-                text.parse().ok().filter(|share| (0.0..=1.0).contains(share))
+                text.parse()
+                    .ok()
+                    .filter(|share| (0.0..=1.0).contains(share))
             })
             .unwrap_or_default();
-        let enabled = self.parsed("DELOS_TRACING_ENABLED", |text| text.parse().ok()).unwrap_or(false);
+        let enabled = self
+            .parsed("DELOS_TRACING_ENABLED", |text| text.parse().ok())
+            .unwrap_or(false);
         telemetry::Settings {
             service_version: self.text("DELOS_VERSION"),
             environment,
-            log_level: self.parsed("DELOS_LOG_LEVEL", |text| text.parse().ok()).unwrap_or(LogLevel::Info),
-            log_format: self.parsed("DELOS_LOG_FORMAT", |text| text.parse().ok()).unwrap_or(LogFormat::Json),
+            log_level: self
+                .parsed("DELOS_LOG_LEVEL", |text| text.parse().ok())
+                .unwrap_or(LogLevel::Info),
+            log_format: self
+                .parsed("DELOS_LOG_FORMAT", |text| text.parse().ok())
+                .unwrap_or(LogFormat::Json),
             otlp: enabled.then_some(Otlp { endpoint, sampling }),
         }
     }
 
     fn origins(&mut self, environment: &str) -> Origins {
-        let default = if environment == "development" { Origins::Loopback } else { Origins::None };
-        if self.values.get("DELOS_CORS_ORIGINS").is_none_or(String::is_empty) {
+        let default = if environment == "development" {
+            Origins::Loopback
+        } else {
+            Origins::None
+        };
+        if self
+            .values
+            .get("DELOS_CORS_ORIGINS")
+            .is_none_or(String::is_empty)
+        {
             return default;
         }
         let origins = self.parsed("DELOS_CORS_ORIGINS", |text| match text {
             "none" => Some(Origins::None),
             "loopback" => Some(Origins::Loopback),
             "*" => Some(Origins::Any),
-            list => list.split(',').map(origin).collect::<Option<_>>().map(Origins::List),
+            list => list
+                .split(',')
+                .map(origin)
+                .collect::<Option<_>>()
+                .map(Origins::List),
         });
         origins.unwrap_or(default)
     }
@@ -273,17 +439,31 @@ impl Source {
     }
 
     fn unknown(&self) -> Vec<String> {
-        let known = |name: &&String| VARIABLES.iter().any(|variable| variable.name == name.as_str());
-        self.values.keys().filter(|name| !known(name)).cloned().collect()
+        let known = |name: &&String| {
+            VARIABLES
+                .iter()
+                .any(|variable| variable.name == name.as_str())
+        };
+        self.values
+            .keys()
+            .filter(|name| !known(name))
+            .cloned()
+            .collect()
     }
 
     /// The value, or the default where it is not set or empty.
     fn text(&self, name: &'static str) -> String {
         let given = self.values.get(name).filter(|value| !value.is_empty());
-        given.cloned().unwrap_or_else(|| of(name).default.to_owned())
+        given
+            .cloned()
+            .unwrap_or_else(|| of(name).default.to_owned())
     }
 
-    fn parsed<T>(&mut self, name: &'static str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    fn parsed<T>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
         let text = self.text(name);
         let parsed = parse(&text);
         if parsed.is_none() {
@@ -298,13 +478,18 @@ impl Source {
     }
 
     fn seconds(&mut self, name: &'static str, range: std::ops::RangeInclusive<u64>) -> Duration {
-        let seconds = self.parsed(name, |text| text.parse().ok().filter(|seconds| range.contains(seconds)));
+        let seconds = self.parsed(name, |text| {
+            text.parse().ok().filter(|seconds| range.contains(seconds))
+        });
         Duration::from_secs(seconds.unwrap_or_default())
     }
 
     fn host_port(&mut self, name: &'static str) -> String {
         let good = |text: &str| {
-            let (host, port) = text.strip_prefix("http://").unwrap_or(text).rsplit_once(':')?;
+            let (host, port) = text
+                .strip_prefix("http://")
+                .unwrap_or(text)
+                .rsplit_once(':')?;
             let port: u16 = port.parse().ok()?;
             (!host.is_empty() && port > 0 && !host.contains('/')).then(|| text.to_owned())
         };
@@ -320,7 +505,8 @@ impl Source {
 fn origin(text: &str) -> Option<String> {
     let text = text.trim();
     let url = url::Url::parse(text).ok()?;
-    let is_origin = matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text;
+    let is_origin =
+        matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == text;
     is_origin.then(|| text.to_owned())
 }
 
@@ -337,7 +523,9 @@ mod tests {
     use super::*;
 
     fn config(values: &[(&str, &str)]) -> Result<Config, Vec<BadValue>> {
-        let owned = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let owned = values
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Config::from_map(owned.collect())
     }
 
@@ -345,11 +533,20 @@ mod tests {
     fn the_defaults_are_the_documented_ones() {
         let config = config(&[]).unwrap();
         assert!(matches!(config.storage, Backend::Memory));
-        assert_eq!((config.listen.address.to_string().as_str(), config.listen.port), ("127.0.0.1", 9005));
+        assert_eq!(
+            (
+                config.listen.address.to_string().as_str(),
+                config.listen.port
+            ),
+            ("127.0.0.1", 9005)
+        );
         assert_eq!(config.origins, Origins::Loopback);
         assert_eq!(config.eval_endpoint, "localhost:9004");
         let otlp = config.telemetry.otlp.unwrap();
-        assert_eq!((otlp.endpoint.as_str(), otlp.sampling), ("localhost:9000", 1.0));
+        assert_eq!(
+            (otlp.endpoint.as_str(), otlp.sampling),
+            ("localhost:9000", 1.0)
+        );
     }
 
     #[test]
@@ -410,6 +607,9 @@ mod tests {
 
     #[test]
     fn what_is_not_ours_is_told() {
-        assert_eq!(config(&[("DELOS_GRPC_PROT", "1")]).unwrap().unknown, ["DELOS_GRPC_PROT"]);
+        assert_eq!(
+            config(&[("DELOS_GRPC_PROT", "1")]).unwrap().unknown,
+            ["DELOS_GRPC_PROT"]
+        );
     }
 }

@@ -97,7 +97,10 @@ impl Reconciler {
         let claims = self.service.store().claim(self.owner, BATCH, LEASE).await?;
         let count = claims.len();
         stream::iter(claims)
-            .for_each_concurrent(CONCURRENCY, |claim| async move { self.advance(&claim).await })
+            .for_each_concurrent(
+                CONCURRENCY,
+                |claim| async move { self.advance(&claim).await },
+            )
             .await;
         Ok(count)
     }
@@ -126,8 +129,12 @@ impl Reconciler {
         let delay = backoff(claim.failures.unsigned_abs() + 1);
         match error {
             // Its lease ends by itself.
-            store::Error::Unavailable(_) => tracing::warn!(%error, %deployment_id, "a deployment was not moved"),
-            _ => tracing::error!(%error, %deployment_id, ?delay, "a deployment can't be moved; it is tried again later"),
+            store::Error::Unavailable(_) => {
+                tracing::warn!(%error, %deployment_id, "a deployment was not moved")
+            }
+            _ => {
+                tracing::error!(%error, %deployment_id, ?delay, "a deployment can't be moved; it is tried again later")
+            }
         }
         if let Err(error) = self.service.store().put_off(claim, delay).await {
             tracing::debug!(%error, %deployment_id, "it could not be put off; its lease will end");
@@ -148,5 +155,7 @@ impl Reconciler {
 /// Twice as long with each failure, within [`PAUSE`].
 fn backoff(failures: u32) -> Duration {
     let (shortest, longest) = PAUSE;
-    shortest.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest)
+    shortest
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(longest)
 }

@@ -73,7 +73,11 @@ fn print_openapi() -> ExitCode {
         .to_pretty_json()
         .map_err(std::io::Error::other)
         .and_then(|document| writeln!(std::io::stdout(), "{document}"));
-    if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if printed.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 async fn migrate(config: Config) -> Result<(), Failure> {
@@ -90,7 +94,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let telemetry = Arc::new(Telemetry::start(&config.telemetry)?);
     telemetry.install();
     for name in &config.unknown {
-        tracing::warn!("{name} is no variable of this service and is passed over; --help lists them");
+        tracing::warn!(
+            "{name} is no variable of this service and is passed over; --help lists them"
+        );
     }
     if !config.listen.address.is_loopback() {
         tracing::warn!(

@@ -107,8 +107,18 @@ impl Server {
     ///
     /// # Errors
     /// The address can't be listened on.
-    pub async fn bind(config: &Config, store: Store, telemetry: Arc<Telemetry>) -> Result<Self, BindError> {
-        let Listen { address, port, connections_max, request_timeout, drain } = config.listen;
+    pub async fn bind(
+        config: &Config,
+        store: Store,
+        telemetry: Arc<Telemetry>,
+    ) -> Result<Self, BindError> {
+        let Listen {
+            address,
+            port,
+            connections_max,
+            request_timeout,
+            drain,
+        } = config.listen;
         let address = SocketAddr::new(address, port);
         let failed = |source| BindError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -195,7 +205,10 @@ impl Server {
         })
         .await;
         drop(self.listener);
-        if tokio::time::timeout(FINISH, graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(FINISH, graceful.shutdown())
+            .await
+            .is_err()
+        {
             tracing::warn!("requests were still in flight when the time to finish them was up");
         }
         for task in [reconciler, Some(check)].into_iter().flatten() {
@@ -209,7 +222,8 @@ impl Server {
     fn start_reconciler(&self) -> Option<JoinHandle<()>> {
         let reconciler = Reconciler::new(&self.service);
         let stop = self.stop_reconciler.clone();
-        self.runs_reconciler.then(|| self.tasks.spawn(reconciler.run(stop)))
+        self.runs_reconciler
+            .then(|| self.tasks.spawn(reconciler.run(stop)))
     }
 
     async fn accept_until(&self, graceful: &GracefulShutdown, end: impl Future<Output = ()>) {

@@ -93,7 +93,10 @@ impl Record {
 
     /// With one more piece of evidence.
     #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "numbers and ids are given as they are")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "numbers and ids are given as they are"
+    )]
     pub fn with(mut self, name: &'static str, value: impl ToString) -> Self {
         self.details.insert(name, value.to_string());
         self
@@ -128,7 +131,7 @@ pub struct Event {
     pub to: Status,
     /// Why.
     pub reason: String,
-    /// The request that caused it; empty for what the service did by itself.
+    /// The request that caused it, directly or not; empty for what time caused.
     pub request_id: String,
     /// The evidence, by name.
     pub details: BTreeMap<String, String>,

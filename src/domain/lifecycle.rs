@@ -386,11 +386,10 @@ impl Deployment {
             rollout.last_increment_at = now;
             rollout.next_increment_at = None;
         }
-        let what = self.status.as_str().to_lowercase().replace('_', " ");
         self.status_message = if reason.is_empty() {
-            what
+            self.status.as_str().to_lowercase().replace('_', " ")
         } else {
-            format!("{what}: {reason}")
+            reason.to_owned()
         };
         self.completed_at = Some(now);
     }

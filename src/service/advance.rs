@@ -43,7 +43,10 @@ impl Service {
     }
 }
 
-async fn advance_within(tx: &Tx, claim: &Claim) -> Result<Vec<crate::domain::audit::Record>, store::Error> {
+async fn advance_within(
+    tx: &Tx,
+    claim: &Claim,
+) -> Result<Vec<crate::domain::audit::Record>, store::Error> {
     let Some(deployment) = tx.hold_deployment(claim.deployment_id).await? else {
         return Err(store::Error::Corrupt {
             table: "deployment_work",
@@ -51,9 +54,13 @@ async fn advance_within(tx: &Tx, claim: &Claim) -> Result<Vec<crate::domain::aud
         });
     };
     let now = tx.now().await?.max(deployment.updated_at);
-    let served = tx.hold_traffic(&deployment.prompt_id, &deployment.environment, now).await?;
+    let served = tx
+        .hold_traffic(&deployment.prompt_id, &deployment.environment, now)
+        .await?;
     let mut change = Change::of(deployment, served);
     change.settle(tx, now).await?;
-    let stored = change.store(tx, &Caller::system(), Some(claim), now).await?;
+    let stored = change
+        .store(tx, &Caller::system(), Some(claim), now)
+        .await?;
     Ok(stored.records)
 }

@@ -84,7 +84,9 @@ impl Change {
                     return Ok(());
                 }
                 decision => {
-                    let record = self.act(decision, now).map_err(|denied| impossible(self.deployment.id, &denied))?;
+                    let record = self
+                        .act(decision, now)
+                        .map_err(|denied| impossible(self.deployment.id, &denied))?;
                     self.records.extend(record);
                 }
             }
@@ -117,7 +119,15 @@ impl Change {
         claim: Option<&Claim>,
         now: Timestamp,
     ) -> Result<Stored, store::Error> {
-        let Self { before, served, mut deployment, traffic, records, made, due_at } = self;
+        let Self {
+            before,
+            served,
+            mut deployment,
+            traffic,
+            records,
+            made,
+            due_at,
+        } = self;
         let first = deployment.event_count + 1;
         deployment.event_count += i64::try_from(records.len()).unwrap_or(i64::MAX);
         match &before {
@@ -126,7 +136,8 @@ impl Change {
             Some(before) => tx.update_deployment(before, &deployment).await?,
         }
         if !records.is_empty() {
-            tx.append(&deployment, first, records.clone(), caller).await?;
+            tx.append(&deployment, first, records.clone(), caller)
+                .await?;
         }
         if let Some((made, record)) = &made {
             insert_made(tx, made, record, caller).await?;
@@ -137,18 +148,31 @@ impl Change {
             None => tx.schedule(&deployment, due_at).await?,
         }
         if before.is_some() && deployment.status.is_settled() {
-            tx.call_line(&deployment.prompt_id, &deployment.environment, now).await?;
+            tx.call_line(&deployment.prompt_id, &deployment.environment, now)
+                .await?;
         }
         if !traffic.serves_the_same_as(&served) {
             tx.put_traffic(&traffic, now).await?;
         }
         let made = made.map(|(made, _)| made);
-        Ok(Stored { deployment, made, records })
+        Ok(Stored {
+            deployment,
+            made,
+            records,
+        })
     }
 }
 
-async fn insert_made(tx: &Tx, made: &Deployment, record: &Record, caller: &Caller) -> Result<(), store::Error> {
-    let counted = Deployment { event_count: 1, ..made.clone() };
+async fn insert_made(
+    tx: &Tx,
+    made: &Deployment,
+    record: &Record,
+    caller: &Caller,
+) -> Result<(), store::Error> {
+    let counted = Deployment {
+        event_count: 1,
+        ..made.clone()
+    };
     tx.insert_deployment(&counted).await?;
     tx.append(&counted, 1, vec![record.clone()], caller).await
 }

@@ -6,7 +6,6 @@ use super::{
     Error, Service,
     change::{Change, Stored, gates_now},
     error::of_store,
-
 };
 use crate::{
     domain::{
@@ -24,9 +23,18 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::Invalid`] with every field that is wrong, or that the storage failed.
-    pub async fn create(&self, request: DeploymentRequest, caller: &Caller) -> Result<Deployment, Error> {
+    pub async fn create(
+        &self,
+        request: DeploymentRequest,
+        caller: &Caller,
+    ) -> Result<Deployment, Error> {
         let mut violations = Violations::default();
-        let new = NewDeployment::resolve(request, Uuid::now_v7(), caller.actor.clone(), &mut violations);
+        let new = NewDeployment::resolve(
+            request,
+            Uuid::now_v7(),
+            caller.actor.clone(),
+            &mut violations,
+        );
         let new = violations.finish(new).map_err(Error::Invalid)?;
         let (service, caller, prompt) = (self.clone(), caller.clone(), new.prompt_id.to_string());
         let stored = self
@@ -48,11 +56,16 @@ impl Service {
         caller: &Caller,
     ) -> Result<Stored, store::Error> {
         let now = tx.now().await?;
-        let traffic = tx.hold_traffic(&new.prompt_id, &new.environment, now).await?;
+        let traffic = tx
+            .hold_traffic(&new.prompt_id, &new.environment, now)
+            .await?;
         let gates = if new.skip_approval {
             gates_now(tx, &new.prompt_id, self.gate_timeout, now).await?
         } else {
-            Gates { results: Vec::new(), due_at: now }
+            Gates {
+                results: Vec::new(),
+                due_at: now,
+            }
         };
         let (deployment, record) = Deployment::create(new, &traffic, gates, now);
         let mut change = Change::new(deployment, vec![record], traffic);

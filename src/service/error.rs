@@ -89,7 +89,10 @@ fn denied_reason(verb: Verb, denied: &Denied) -> &'static str {
 /// What a failure of the storage means to whoever asked for `what`.
 pub(super) fn of_store(error: &store::Error, what: &'static str, id: impl Into<String>) -> Error {
     match error {
-        store::Error::Conflict => Error::Conflict { what, id: id.into() },
+        store::Error::Conflict => Error::Conflict {
+            what,
+            id: id.into(),
+        },
         store::Error::Unavailable(_) => {
             tracing::warn!(%error, "a request failed");
             Error::Unavailable {

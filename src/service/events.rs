@@ -48,7 +48,12 @@ impl Service {
     /// # Errors
     /// [`Error::Invalid`] with every field that is wrong, that there is no such deployment, or that
     /// the storage failed.
-    pub async fn events(&self, query: &EventQuery, size: i32, token: &str) -> Result<EventPage, Error> {
+    pub async fn events(
+        &self,
+        query: &EventQuery,
+        size: i32,
+        token: &str,
+    ) -> Result<EventPage, Error> {
         let mut violations = Violations::default();
         let filter = filter(query, &mut violations)?;
         let size = page_size("page_size", size, &mut violations);
@@ -62,27 +67,42 @@ impl Service {
             return Err(not_found(&query.deployment_id));
         }
         // One more than asked for tells whether there is a next page.
-        let mut events = self.store.events(&filter, after, size + 1).await.map_err(failed)?;
+        let mut events = self
+            .store
+            .events(&filter, after, size + 1)
+            .await
+            .map_err(failed)?;
         let more = u64::try_from(events.len()).unwrap_or(u64::MAX) > size;
         if more {
             events.pop();
         }
         let last = events.last().filter(|_| more);
         let next_page_token = last.map_or_else(String::new, |event| write_token(query, event));
-        Ok(EventPage { events, next_page_token })
+        Ok(EventPage {
+            events,
+            next_page_token,
+        })
     }
 }
 
 fn filter(query: &EventQuery, violations: &mut Violations) -> Result<EventFilter, Error> {
     let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let action = given(&query.action).and_then(|name| {
-        let known = || Action::all().map(Action::as_str).collect::<Vec<_>>().join(", ");
-        let action = Action::parse(&name).ok_or_else(|| format!("is '{name}'; must be one of {}", known()));
+        let known = || {
+            Action::all()
+                .map(Action::as_str)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let action =
+            Action::parse(&name).ok_or_else(|| format!("is '{name}'; must be one of {}", known()));
         violations.take("action", action)
     });
     violations.check_length("actor", &query.actor, crate::domain::ids::Actor::MAX);
     Ok(EventFilter {
-        deployment_id: given(&query.deployment_id).map(|id| deployment_id(&id)).transpose()?,
+        deployment_id: given(&query.deployment_id)
+            .map(|id| deployment_id(&id))
+            .transpose()?,
         prompt_id: prompt_filter(&query.prompt_id, violations),
         environment: environment_filter(&query.environment, violations),
         actor: given(&query.actor),
@@ -110,8 +130,12 @@ fn read_token(query: &EventQuery, token: &str) -> Result<Option<EventCursor>, St
     if sum != format!("{:016x}", checksum(query, place)) {
         return Err(refused());
     }
-    let sequence = place.strip_prefix('s').and_then(|number| number.parse().ok());
-    let id = place.strip_prefix('i').and_then(|id| Uuid::try_parse(id).ok());
+    let sequence = place
+        .strip_prefix('s')
+        .and_then(|number| number.parse().ok());
+    let id = place
+        .strip_prefix('i')
+        .and_then(|id| Uuid::try_parse(id).ok());
     sequence
         .map(EventCursor::Sequence)
         .or(id.map(EventCursor::Id))

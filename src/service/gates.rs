@@ -27,7 +27,13 @@ impl Service {
         let mut violations = Violations::default();
         // The storage's time is put in once there is a transaction.
         let unset = Timestamp::UNIX_EPOCH;
-        let gate = Gate::resolve(request, Uuid::now_v7(), caller.actor.clone(), unset, &mut violations);
+        let gate = Gate::resolve(
+            request,
+            Uuid::now_v7(),
+            caller.actor.clone(),
+            unset,
+            &mut violations,
+        );
         let gate = Arc::new(violations.finish(gate).map_err(Error::Invalid)?);
         let prompt = gate.prompt_id.to_string();
         self.store
@@ -37,14 +43,21 @@ impl Service {
                     if tx.gates(&gate.prompt_id).await?.len() >= GATES_PER_PROMPT_MAX {
                         return Ok(None);
                     }
-                    let gate = Gate { created_at: tx.now().await?, ..(*gate).clone() };
+                    let gate = Gate {
+                        created_at: tx.now().await?,
+                        ..(*gate).clone()
+                    };
                     tx.insert_gate(&gate).await?;
                     Ok(Some(gate))
                 })
             })
             .await
             .map_err(|error| of_store(&error, "prompt", prompt))?
-            .ok_or_else(|| Error::TooMany(format!("the prompt has {GATES_PER_PROMPT_MAX} gates, as many as it may")))
+            .ok_or_else(|| {
+                Error::TooMany(format!(
+                    "the prompt has {GATES_PER_PROMPT_MAX} gates, as many as it may"
+                ))
+            })
     }
 
     /// The gates of a prompt, the oldest first.

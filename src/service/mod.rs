@@ -6,11 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
 use crate::{
-    domain::{
-        audit::Record,
-        state::Status,
-        violation::Violations,
-    },
+    domain::{audit::Record, state::Status, violation::Violations},
     store::Store,
     telemetry::{Cause, Metrics},
 };
@@ -82,7 +78,11 @@ impl Service {
     fn done(&self, records: &[Record]) {
         for record in records {
             let from = record.from.map_or("NONE", Status::as_str);
-            let cause = if record.by_system { Cause::System } else { Cause::Caller };
+            let cause = if record.by_system {
+                Cause::System
+            } else {
+                Cause::Caller
+            };
             self.metrics
                 .transition(record.action.as_str(), from, record.to.as_str(), cause);
         }
@@ -120,4 +120,3 @@ fn not_found(id: impl Into<String>) -> Error {
         id: id.chars().take(64).collect(),
     }
 }
-

@@ -72,7 +72,10 @@ impl Service {
             .metrics(deployment.id)
             .await
             .map_err(|error| of_store(&error, "deployment", id))?;
-        Ok(Progress { deployment, metrics })
+        Ok(Progress {
+            deployment,
+            metrics,
+        })
     }
 
     /// The deployments that match, the newest first.
@@ -88,7 +91,10 @@ impl Service {
         };
         let limit = page_size("limit", query.limit, &mut violations);
         if query.offset < 0 {
-            violations.add("offset", format!("is {}; must not be negative", query.offset));
+            violations.add(
+                "offset",
+                format!("is {}; must not be negative", query.offset),
+            );
         }
         let limit = violations.finish(limit).map_err(Error::Invalid)?;
         let (deployments, total) = self
@@ -108,8 +114,11 @@ pub(super) fn prompt_filter(text: &str, violations: &mut Violations) -> Option<S
 
 /// An environment to filter by; none where the field is empty.
 pub(super) fn environment_filter(text: &str, violations: &mut Violations) -> Option<String> {
-    let environment = (!text.is_empty()).then(|| violations.take("environment", Environment::parse(text)));
-    environment.flatten().map(|environment| environment.to_string())
+    let environment =
+        (!text.is_empty()).then(|| violations.take("environment", Environment::parse(text)));
+    environment
+        .flatten()
+        .map(|environment| environment.to_string())
 }
 
 /// How many to return: the default for 0, never more than [`PAGE_MAX`].
@@ -118,7 +127,10 @@ pub(super) fn page_size(field: &str, asked: i32, violations: &mut Violations) ->
         0 => Some(PAGE_DEFAULT.unsigned_abs().into()),
         1.. => Some(asked.min(PAGE_MAX).unsigned_abs().into()),
         _ => {
-            violations.add(field, format!("is {asked}; must be 1 to {PAGE_MAX}, or 0 for {PAGE_DEFAULT}"));
+            violations.add(
+                field,
+                format!("is {asked}; must be 1 to {PAGE_MAX}, or 0 for {PAGE_DEFAULT}"),
+            );
             None
         }
     }

@@ -14,13 +14,7 @@ use super::{
     not_found,
 };
 use crate::{
-    domain::{
-        Timestamp,
-        audit::Caller,
-        deployment::Deployment,
-        lifecycle::Denied,
-        state::Verb,
-    },
+    domain::{Timestamp, audit::Caller, deployment::Deployment, lifecycle::Denied, state::Verb},
     store::{self, Tx},
 };
 
@@ -34,7 +28,11 @@ pub struct RolledBack {
 }
 
 /// What a verb does within its transaction. Where it is denied, nothing has changed.
-type Effect = dyn for<'t> Fn(&'t Tx, &'t mut Change, Timestamp) -> BoxFuture<'t, Result<Result<(), Denied>, store::Error>>
+type Effect = dyn for<'t> Fn(
+        &'t Tx,
+        &'t mut Change,
+        Timestamp,
+    ) -> BoxFuture<'t, Result<Result<(), Denied>, store::Error>>
     + Send
     + Sync;
 
@@ -58,7 +56,12 @@ impl Service {
     ///
     /// # Errors
     /// The status forbids it, there is no such deployment, or the storage failed.
-    pub async fn approve(&self, id: &str, comment: &str, caller: &Caller) -> Result<Deployment, Error> {
+    pub async fn approve(
+        &self,
+        id: &str,
+        comment: &str,
+        caller: &Caller,
+    ) -> Result<Deployment, Error> {
         check_text("comment", comment)?;
         let (timeout, by, comment) = (self.gate_timeout, caller.actor.clone(), comment.to_owned());
         let effect: Box<Effect> = Box::new(move |tx, change, now| {
@@ -72,7 +75,10 @@ impl Service {
                 change.settle(tx, now).await.map(Ok)
             })
         });
-        Ok(self.verb(id, Verb::Approve, caller, effect).await?.deployment)
+        Ok(self
+            .verb(id, Verb::Approve, caller, effect)
+            .await?
+            .deployment)
     }
 
     /// Takes a version back.
@@ -80,12 +86,19 @@ impl Service {
     /// # Errors
     /// The status forbids it, something else is served, there is no such deployment, or the
     /// storage failed.
-    pub async fn roll_back(&self, id: &str, reason: &str, caller: &Caller) -> Result<RolledBack, Error> {
+    pub async fn roll_back(
+        &self,
+        id: &str,
+        reason: &str,
+        caller: &Caller,
+    ) -> Result<RolledBack, Error> {
         check_text("reason", reason)?;
         let (by, reason) = (caller.actor.clone(), reason.to_owned());
         let effect: Box<Effect> = Box::new(move |_, change, now| {
             let id = Uuid::now_v7();
-            let back = change.deployment.roll_back(&mut change.traffic, &reason, &by, id, now);
+            let back = change
+                .deployment
+                .roll_back(&mut change.traffic, &reason, &by, id, now);
             let outcome = back.map(|back| {
                 change.records.push(back.record);
                 change.made = back.reverse;
@@ -103,7 +116,12 @@ impl Service {
     ///
     /// # Errors
     /// The status forbids it, there is no such deployment, or the storage failed.
-    pub async fn cancel(&self, id: &str, reason: &str, caller: &Caller) -> Result<Deployment, Error> {
+    pub async fn cancel(
+        &self,
+        id: &str,
+        reason: &str,
+        caller: &Caller,
+    ) -> Result<Deployment, Error> {
         check_text("reason", reason)?;
         let reason = reason.to_owned();
         let effect: Box<Effect> = Box::new(move |_, change, now| {
@@ -111,7 +129,10 @@ impl Service {
             let outcome = outcome.map(|record| change.records.push(record));
             store::boxed(async move { Ok(outcome) })
         });
-        Ok(self.verb(id, Verb::Cancel, caller, effect).await?.deployment)
+        Ok(self
+            .verb(id, Verb::Cancel, caller, effect)
+            .await?
+            .deployment)
     }
 
     async fn verb(
@@ -156,12 +177,18 @@ impl Request {
             return Ok(Ended::NotFound);
         };
         let now = tx.now().await?.max(before.updated_at);
-        let served = tx.hold_traffic(&before.prompt_id, &before.environment, now).await?;
+        let served = tx
+            .hold_traffic(&before.prompt_id, &before.environment, now)
+            .await?;
         let mut change = Change::of(before, served);
         match (self.effect)(tx, &mut change, now).await? {
-            Ok(()) => change.store(tx, &self.caller, None, now).await.map(Ended::Done),
+            Ok(()) => change
+                .store(tx, &self.caller, None, now)
+                .await
+                .map(Ended::Done),
             Err(denied) => {
-                self.record_refusal(tx, change.deployment, &denied, now).await?;
+                self.record_refusal(tx, change.deployment, &denied, now)
+                    .await?;
                 Ok(Ended::Denied(denied))
             }
         }
@@ -174,10 +201,19 @@ impl Request {
         denied: &Denied,
         now: Timestamp,
     ) -> Result<(), store::Error> {
-        let error = Error::Denied { verb: self.verb, denied: denied.clone() };
+        let error = Error::Denied {
+            verb: self.verb,
+            denied: denied.clone(),
+        };
         let record = deployment.refused(self.verb, denied, error.reason(), now);
         deployment.event_count += 1;
         tx.put_event_count(&deployment).await?;
-        tx.append(&deployment, deployment.event_count, vec![record], &self.caller).await
+        tx.append(
+            &deployment,
+            deployment.event_count,
+            vec![record],
+            &self.caller,
+        )
+        .await
     }
 }

@@ -94,7 +94,9 @@ pub enum OpenError {
     #[error("the database can't be opened: {0}")]
     Connect(#[source] sqlx::Error),
     /// Another process has the file.
-    #[error("{path} is in use by another process; an SQLite file can be served by one at a time (use PostgreSQL for several)")]
+    #[error(
+        "{path} is in use by another process; an SQLite file can be served by one at a time (use PostgreSQL for several)"
+    )]
     InUse {
         /// The file.
         path: String,
@@ -119,7 +121,9 @@ impl OpenError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Connect(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
-            Self::Connect(sqlx::Error::Database(error)) => error.code().is_some_and(|code| code.starts_with("57P")),
+            Self::Connect(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| code.starts_with("57P"))
+            }
             Self::Migrate(Error::Unavailable(_)) => true,
             Self::Connect(_) | Self::InUse { .. } | Self::File { .. } | Self::Migrate(_) => false,
         }
@@ -156,7 +160,9 @@ pub(super) async fn connect(backend: &Backend, clock: Clock) -> Result<Store, Op
 
 /// One connection that is never closed: the database lives and dies with it.
 async fn sqlite_memory() -> Result<DatabaseConnection, OpenError> {
-    let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(true);
+    let options = SqliteConnectOptions::new()
+        .in_memory(true)
+        .foreign_keys(true);
     SqlitePoolOptions::new()
         .max_connections(1)
         .min_connections(1)
@@ -170,7 +176,11 @@ async fn sqlite_memory() -> Result<DatabaseConnection, OpenError> {
         .map_err(OpenError::Connect)
 }
 
-async fn sqlite_file(path: &Path, connections: u32, read_only: bool) -> Result<DatabaseConnection, OpenError> {
+async fn sqlite_file(
+    path: &Path,
+    connections: u32,
+    read_only: bool,
+) -> Result<DatabaseConnection, OpenError> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(!read_only)
@@ -216,7 +226,11 @@ fn lock_file(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-async fn postgres(server: &Postgres, connections: u32, purpose: &str) -> Result<DatabaseConnection, OpenError> {
+async fn postgres(
+    server: &Postgres,
+    connections: u32,
+    purpose: &str,
+) -> Result<DatabaseConnection, OpenError> {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -290,7 +304,10 @@ pub(super) fn gauges(store: &Store) -> Vec<PoolGauge> {
 }
 
 fn gauge(name: &'static str, db: &DatabaseConnection) -> PoolGauge {
-    let (db, postgres) = (db.clone(), db.get_database_backend() == sea_orm::DbBackend::Postgres);
+    let (db, postgres) = (
+        db.clone(),
+        db.get_database_backend() == sea_orm::DbBackend::Postgres,
+    );
     let read = move || {
         let (size, idle) = if postgres {
             let pool = db.get_postgres_connection_pool();
@@ -302,7 +319,10 @@ fn gauge(name: &'static str, db: &DatabaseConnection) -> PoolGauge {
         let idle = u64::try_from(idle).unwrap_or(u64::MAX);
         (u64::from(size).saturating_sub(idle), idle)
     };
-    PoolGauge { name, read: Box::new(read) }
+    PoolGauge {
+        name,
+        read: Box::new(read),
+    }
 }
 
 impl From<DbErr> for OpenError {

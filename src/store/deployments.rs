@@ -3,7 +3,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
+    ActiveValue::Set,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
     QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
     sea_query::{Expr, LockType, OnConflict},
 };
@@ -150,11 +151,11 @@ impl Tx {
     /// The storage failed.
     pub async fn ahead_of(&self, deployment: &Deployment) -> Result<Option<Ahead>, Error> {
         let rolling_out = deployment::Column::Status.eq(Status::InProgress.as_str());
-        let older = deployment::Column::CreatedAt
-            .lt(deployment.created_at)
-            .or(deployment::Column::CreatedAt
+        let older = deployment::Column::CreatedAt.lt(deployment.created_at).or(
+            deployment::Column::CreatedAt
                 .eq(deployment.created_at)
-                .and(deployment::Column::Id.lt(deployment.id)));
+                .and(deployment::Column::Id.lt(deployment.id)),
+        );
         let waiting = deployment::Column::Status
             .eq(Status::PendingGates.as_str())
             .and(deployment::Column::GatesPassed.eq(true))
@@ -192,11 +193,14 @@ impl Tx {
         strategy::Entity::insert(strategy_row(new))
             .exec_without_returning(&self.db)
             .await?;
-        let metadata = new.metadata.iter().map(|(key, value)| metadata::ActiveModel {
-            deployment_id: Set(new.id),
-            key: Set(key.clone()),
-            value: Set(value.clone()),
-        });
+        let metadata = new
+            .metadata
+            .iter()
+            .map(|(key, value)| metadata::ActiveModel {
+                deployment_id: Set(new.id),
+                key: Set(key.clone()),
+                value: Set(value.clone()),
+            });
         if !new.metadata.is_empty() {
             metadata::Entity::insert_many(metadata)
                 .exec_without_returning(&self.db)
@@ -210,7 +214,11 @@ impl Tx {
     ///
     /// # Errors
     /// [`Error::Conflict`] where somebody has; the transaction must then not be committed.
-    pub async fn update_deployment(&self, before: &Deployment, after: &Deployment) -> Result<(), Error> {
+    pub async fn update_deployment(
+        &self,
+        before: &Deployment,
+        after: &Deployment,
+    ) -> Result<(), Error> {
         let updated = deployment::Entity::update_many()
             .set(deployment::ActiveModel {
                 id: sea_orm::ActiveValue::NotSet,
@@ -239,7 +247,10 @@ impl Tx {
     /// The storage failed.
     pub async fn put_event_count(&self, deployment: &Deployment) -> Result<(), Error> {
         deployment::Entity::update_many()
-            .col_expr(deployment::Column::EventCount, Expr::value(deployment.event_count))
+            .col_expr(
+                deployment::Column::EventCount,
+                Expr::value(deployment.event_count),
+            )
             .filter(deployment::Column::Id.eq(deployment.id))
             .exec(&self.db)
             .await?;
@@ -314,7 +325,10 @@ fn strategy_row(deployment: &Deployment) -> strategy::ActiveModel {
 }
 
 /// Reads what belongs to deployments, in their order.
-async fn load<C: ConnectionTrait>(db: &C, rows: Vec<deployment::Model>) -> Result<Vec<Deployment>, Error> {
+async fn load<C: ConnectionTrait>(
+    db: &C,
+    rows: Vec<deployment::Model>,
+) -> Result<Vec<Deployment>, Error> {
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -323,19 +337,28 @@ async fn load<C: ConnectionTrait>(db: &C, rows: Vec<deployment::Model>) -> Resul
         .filter(strategy::Column::DeploymentId.is_in(ids.iter().copied()))
         .all(db)
         .await?;
-    let mut strategies: HashMap<_, _> = strategies.into_iter().map(|row| (row.deployment_id, row)).collect();
+    let mut strategies: HashMap<_, _> = strategies
+        .into_iter()
+        .map(|row| (row.deployment_id, row))
+        .collect();
     let rollouts = rollout::Entity::find()
         .filter(rollout::Column::DeploymentId.is_in(ids.iter().copied()))
         .all(db)
         .await?;
-    let mut rollouts: HashMap<_, _> = rollouts.into_iter().map(|row| (row.deployment_id, row)).collect();
+    let mut rollouts: HashMap<_, _> = rollouts
+        .into_iter()
+        .map(|row| (row.deployment_id, row))
+        .collect();
     let labels = metadata::Entity::find()
         .filter(metadata::Column::DeploymentId.is_in(ids.iter().copied()))
         .all(db)
         .await?;
     let mut metadata: HashMap<Uuid, Vec<(String, String)>> = HashMap::new();
     for label in labels {
-        metadata.entry(label.deployment_id).or_default().push((label.key, label.value));
+        metadata
+            .entry(label.deployment_id)
+            .or_default()
+            .push((label.key, label.value));
     }
     let mut gates = gate_results(db, &ids).await?;
     rows.into_iter()
@@ -346,7 +369,11 @@ async fn load<C: ConnectionTrait>(db: &C, rows: Vec<deployment::Model>) -> Resul
                 what: format!("no row for deployment {id}"),
             })?;
             let mut deployment = read(row, &strategy, rollouts.remove(&id))?;
-            deployment.metadata = metadata.remove(&id).unwrap_or_default().into_iter().collect();
+            deployment.metadata = metadata
+                .remove(&id)
+                .unwrap_or_default()
+                .into_iter()
+                .collect();
             deployment.gates = gates.remove(&id).unwrap_or_default();
             Ok(deployment)
         })
@@ -358,7 +385,10 @@ fn read(
     strategy: &strategy::Model,
     rollout: Option<rollout::Model>,
 ) -> Result<Deployment, Error> {
-    let corrupt = |what| Error::Corrupt { table: "deployments", what };
+    let corrupt = |what| Error::Corrupt {
+        table: "deployments",
+        what,
+    };
     Ok(Deployment {
         id: row.id,
         prompt_id: PromptId::parse(&row.prompt_id).map_err(corrupt)?,
@@ -394,7 +424,9 @@ fn read_strategy(row: &strategy::Model) -> Result<Strategy, Error> {
         StrategyType::BlueGreen,
     ];
     let corrupt = |what| Error::Corrupt { table: TABLE, what };
-    let kind = kinds.into_iter().find(|kind| strategy_name(*kind) == row.r#type);
+    let kind = kinds
+        .into_iter()
+        .find(|kind| strategy_name(*kind) == row.r#type);
     let seconds = u64::try_from(row.interval_seconds)
         .map_err(|_| corrupt(format!("interval_seconds {}", row.interval_seconds)))?;
     Ok(Strategy {
@@ -434,12 +466,18 @@ pub(super) fn status(table: &'static str, name: &str) -> Result<Status, Error> {
     Status::ALL
         .into_iter()
         .find(|status| status.as_str() == name)
-        .ok_or_else(|| Error::Corrupt { table, what: format!("status '{name}'") })
+        .ok_or_else(|| Error::Corrupt {
+            table,
+            what: format!("status '{name}'"),
+        })
 }
 
 pub(super) fn percent(table: &'static str, percent: i16) -> Result<u8, Error> {
     u8::try_from(percent)
         .ok()
         .filter(|percent| *percent <= 100)
-        .ok_or_else(|| Error::Corrupt { table, what: format!("percentage {percent}") })
+        .ok_or_else(|| Error::Corrupt {
+            table,
+            what: format!("percentage {percent}"),
+        })
 }

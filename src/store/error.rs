@@ -66,7 +66,9 @@ fn kind(error: &DbErr) -> Kind {
         _ => return Kind::Other,
     };
     match inner.as_ref() {
-        sqlx::Error::Database(database) => database.code().map_or(Kind::Other, |code| of_code(&code)),
+        sqlx::Error::Database(database) => {
+            database.code().map_or(Kind::Other, |code| of_code(&code))
+        }
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Protocol(_)
@@ -84,7 +86,9 @@ fn of_code(code: &str) -> Kind {
         "40001" | "40P01" | "5" | "261" | "517" | "773" => Kind::Conflict,
         // query_canceled (our statement_timeout), lock_not_available, too_many_connections,
         // read_only_sql_transaction, shutdowns, and a session that was cut for idling.
-        "57014" | "55P03" | "53300" | "25006" | "57P01" | "57P02" | "57P03" | "25P03" => Kind::Unavailable,
+        "57014" | "55P03" | "53300" | "25006" | "57P01" | "57P02" | "57P03" | "25P03" => {
+            Kind::Unavailable
+        }
         code if code.starts_with("08") => Kind::Unavailable,
         _ => Kind::Other,
     }

@@ -56,7 +56,9 @@ impl Store {
             query = query.order_by_desc(event::Column::Id);
         }
         query = match after {
-            Some(EventCursor::Sequence(sequence)) => query.filter(event::Column::Sequence.gt(sequence)),
+            Some(EventCursor::Sequence(sequence)) => {
+                query.filter(event::Column::Sequence.gt(sequence))
+            }
             Some(EventCursor::Id(id)) => query.filter(event::Column::Id.lt(id)),
             None => query,
         };
@@ -71,7 +73,12 @@ impl Store {
                 query = query.filter(column.eq(value));
             }
         }
-        query.all(&self.reader).await?.into_iter().map(read).collect()
+        query
+            .all(&self.reader)
+            .await?
+            .into_iter()
+            .map(read)
+            .collect()
     }
 }
 
@@ -99,12 +106,22 @@ impl Tx {
     }
 }
 
-fn row(deployment: &Deployment, sequence: i64, record: Record, caller: &Caller) -> Result<event::ActiveModel, Error> {
+fn row(
+    deployment: &Deployment,
+    sequence: i64,
+    record: Record,
+    caller: &Caller,
+) -> Result<event::ActiveModel, Error> {
     let details = serde_json::to_value(record.details).map_err(|error| Error::Corrupt {
         table: "deployment_events",
         what: error.to_string(),
     })?;
-    let caller = if record.by_system { &Caller::system() } else { caller };
+    let system = Caller::system();
+    let actor = if record.by_system {
+        &system.actor
+    } else {
+        &caller.actor
+    };
     Ok(event::ActiveModel {
         id: Set(Uuid::now_v7()),
         deployment_id: Set(deployment.id),
@@ -112,7 +129,7 @@ fn row(deployment: &Deployment, sequence: i64, record: Record, caller: &Caller) 
         prompt_id: Set(deployment.prompt_id.to_string()),
         environment: Set(deployment.environment.to_string()),
         at: Set(record.at),
-        actor: Set(caller.actor.as_str().to_owned()),
+        actor: Set(actor.as_str().to_owned()),
         action: Set(record.action.as_str().to_owned()),
         from_status: Set(record.from.map(|status| status.as_str().to_owned())),
         to_status: Set(record.to.as_str().to_owned()),
@@ -123,15 +140,23 @@ fn row(deployment: &Deployment, sequence: i64, record: Record, caller: &Caller) 
 }
 
 fn read(row: event::Model) -> Result<Event, Error> {
-    let corrupt = |what: String| Error::Corrupt { table: "deployment_events", what };
+    let corrupt = |what: String| Error::Corrupt {
+        table: "deployment_events",
+        what,
+    };
     Ok(Event {
         id: row.id,
         deployment_id: row.deployment_id,
         sequence: row.sequence,
         at: row.at,
         actor: row.actor,
-        action: Action::parse(&row.action).ok_or_else(|| corrupt(format!("action '{}'", row.action)))?,
-        from: row.from_status.as_deref().map(|name| status("deployment_events", name)).transpose()?,
+        action: Action::parse(&row.action)
+            .ok_or_else(|| corrupt(format!("action '{}'", row.action)))?,
+        from: row
+            .from_status
+            .as_deref()
+            .map(|name| status("deployment_events", name))
+            .transpose()?,
         to: status("deployment_events", &row.to_status)?,
         reason: row.reason,
         request_id: row.request_id,

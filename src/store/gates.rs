@@ -54,19 +54,25 @@ impl Tx {
             created_at: Set(gate.created_at),
             created_by: Set(gate.created_by.as_str().to_owned()),
         };
-        gate::Entity::insert(row).exec_without_returning(&self.db).await?;
-        let conditions = gate.conditions.iter().zip(0_i16..).map(|(condition, position)| {
-            let (eval_run_id, dataset_id) = source_columns(&condition.source);
-            gate_condition::ActiveModel {
-                gate_id: Set(gate.id),
-                position: Set(position),
-                r#type: Set(condition.kind.as_str().to_owned()),
-                operator: Set(condition.operator.as_str().to_owned()),
-                threshold: Set(condition.threshold),
-                eval_run_id: Set(eval_run_id),
-                dataset_id: Set(dataset_id),
-            }
-        });
+        gate::Entity::insert(row)
+            .exec_without_returning(&self.db)
+            .await?;
+        let conditions = gate
+            .conditions
+            .iter()
+            .zip(0_i16..)
+            .map(|(condition, position)| {
+                let (eval_run_id, dataset_id) = source_columns(&condition.source);
+                gate_condition::ActiveModel {
+                    gate_id: Set(gate.id),
+                    position: Set(position),
+                    r#type: Set(condition.kind.as_str().to_owned()),
+                    operator: Set(condition.operator.as_str().to_owned()),
+                    threshold: Set(condition.threshold),
+                    eval_run_id: Set(eval_run_id),
+                    dataset_id: Set(dataset_id),
+                }
+            });
         gate_condition::Entity::insert_many(conditions)
             .exec_without_returning(&self.db)
             .await?;
@@ -74,7 +80,11 @@ impl Tx {
     }
 
     /// Stores the gate results of a deployment anew.
-    pub(super) async fn put_gate_results(&self, deployment_id: Uuid, gates: &[GateResult]) -> Result<(), Error> {
+    pub(super) async fn put_gate_results(
+        &self,
+        deployment_id: Uuid,
+        gates: &[GateResult],
+    ) -> Result<(), Error> {
         condition_result::Entity::delete_many()
             .filter(condition_result::Column::DeploymentId.eq(deployment_id))
             .exec(&self.db)
@@ -86,19 +96,26 @@ impl Tx {
         self.insert_gate_results(deployment_id, gates).await
     }
 
-    pub(super) async fn insert_gate_results(&self, deployment_id: Uuid, gates: &[GateResult]) -> Result<(), Error> {
+    pub(super) async fn insert_gate_results(
+        &self,
+        deployment_id: Uuid,
+        gates: &[GateResult],
+    ) -> Result<(), Error> {
         if gates.is_empty() {
             return Ok(());
         }
-        let rows = gates.iter().zip(0_i16..).map(|(gate, position)| gate_result::ActiveModel {
-            deployment_id: Set(deployment_id),
-            gate_id: Set(gate.gate_id),
-            position: Set(position),
-            gate_name: Set(gate.gate_name.clone()),
-            required: Set(gate.required),
-            verdict: Set(verdict_name(gate.verdict).to_owned()),
-            message: Set(gate.message.clone()),
-        });
+        let rows = gates
+            .iter()
+            .zip(0_i16..)
+            .map(|(gate, position)| gate_result::ActiveModel {
+                deployment_id: Set(deployment_id),
+                gate_id: Set(gate.gate_id),
+                position: Set(position),
+                gate_name: Set(gate.gate_name.clone()),
+                required: Set(gate.required),
+                verdict: Set(verdict_name(gate.verdict).to_owned()),
+                message: Set(gate.message.clone()),
+            });
         gate_result::Entity::insert_many(rows)
             .exec_without_returning(&self.db)
             .await?;
@@ -106,7 +123,9 @@ impl Tx {
             gate.conditions
                 .iter()
                 .zip(0_i16..)
-                .map(move |(condition, position)| condition_row(deployment_id, gate.gate_id, position, condition))
+                .map(move |(condition, position)| {
+                    condition_row(deployment_id, gate.gate_id, position, condition)
+                })
         });
         // In portions, since a statement takes a limited number of parameters.
         let rows: Vec<_> = rows.collect();
@@ -145,7 +164,10 @@ async fn gates_of<C: ConnectionTrait>(db: &C, prompt_id: &PromptId) -> Result<Ve
             eval_run_id: row.eval_run_id,
             dataset_id: row.dataset_id,
         };
-        conditions.entry(row.gate_id).or_default().push(columns.read()?);
+        conditions
+            .entry(row.gate_id)
+            .or_default()
+            .push(columns.read()?);
     }
     rows.into_iter()
         .map(|row| {
@@ -195,7 +217,10 @@ pub(super) async fn gate_results<C: ConnectionTrait>(
             actual: row.actual,
             verdict: verdict("deployment_condition_results", &row.verdict)?,
         };
-        conditions.entry((row.deployment_id, row.gate_id)).or_default().push(result);
+        conditions
+            .entry((row.deployment_id, row.gate_id))
+            .or_default()
+            .push(result);
     }
     let mut results: HashMap<Uuid, Vec<GateResult>> = HashMap::new();
     for row in gates {
@@ -205,7 +230,9 @@ pub(super) async fn gate_results<C: ConnectionTrait>(
             required: row.required,
             verdict: verdict("deployment_gate_results", &row.verdict)?,
             message: row.message,
-            conditions: conditions.remove(&(row.deployment_id, row.gate_id)).unwrap_or_default(),
+            conditions: conditions
+                .remove(&(row.deployment_id, row.gate_id))
+                .unwrap_or_default(),
         };
         results.entry(row.deployment_id).or_default().push(result);
     }
@@ -245,7 +272,10 @@ struct ConditionColumns<'a> {
 
 impl ConditionColumns<'_> {
     fn read(self) -> Result<Condition, Error> {
-        let corrupt = |what: String| Error::Corrupt { table: self.table, what };
+        let corrupt = |what: String| Error::Corrupt {
+            table: self.table,
+            what,
+        };
         let kind = ConditionType::ALL
             .into_iter()
             .find(|kind| kind.as_str() == self.kind)
@@ -289,7 +319,10 @@ fn verdict(table: &'static str, name: &str) -> Result<Verdict, Error> {
     [Verdict::Waiting, Verdict::Passed, Verdict::Failed]
         .into_iter()
         .find(|verdict| verdict_name(*verdict) == name)
-        .ok_or_else(|| Error::Corrupt { table, what: format!("verdict '{name}'") })
+        .ok_or_else(|| Error::Corrupt {
+            table,
+            what: format!("verdict '{name}'"),
+        })
 }
 
 fn actor(name: &str) -> Actor {

@@ -16,7 +16,10 @@ const LOCK: i64 = 0x0de1_05de_9107;
 ///
 /// # Errors
 /// The storage failed, or a migration did; then nothing has changed.
-#[expect(clippy::disallowed_methods, reason = "runs before there is a store to write through")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "runs before there is a store to write through"
+)]
 pub async fn migrate(db: &DatabaseConnection) -> Result<(), Error> {
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),

@@ -32,8 +32,8 @@ pub use connect::{Backend, OpenError, Postgres, SslMode};
 pub use deployments::{DeploymentFilter, LatestMetrics, Metrics};
 pub use error::Error;
 pub use events::{EventCursor, EventFilter};
-pub use migrate::migrate;
 pub(crate) use gates::GATES_PER_PROMPT_MAX;
+pub use migrate::migrate;
 pub use work::Claim;
 
 /// How often a transaction is tried again that lost a race.
@@ -73,7 +73,11 @@ impl Store {
     /// The same storage through the connections that are kept for the reconciler.
     #[must_use]
     pub fn in_background(&self) -> Self {
-        let reader = if self.is_postgres() { &self.background } else { &self.reader };
+        let reader = if self.is_postgres() {
+            &self.background
+        } else {
+            &self.reader
+        };
         Self {
             writer: self.background.clone(),
             reader: reader.clone(),

@@ -1,7 +1,8 @@
 //! The traffic table.
 
 use sea_orm::{
-    ActiveValue::Set, EntityTrait as _, ExprTrait as _, QuerySelect as _,
+    ActiveValue::Set,
+    EntityTrait as _, ExprTrait as _, QuerySelect as _,
     sea_query::{Expr, LockType, OnConflict},
 };
 
@@ -21,7 +22,11 @@ impl Store {
     ///
     /// # Errors
     /// The storage failed.
-    pub async fn traffic(&self, prompt_id: &PromptId, environment: &Environment) -> Result<Traffic, Error> {
+    pub async fn traffic(
+        &self,
+        prompt_id: &PromptId,
+        environment: &Environment,
+    ) -> Result<Traffic, Error> {
         let row = traffic::Entity::find_by_id(key(prompt_id, environment))
             .one(&self.reader)
             .await?;
@@ -44,10 +49,15 @@ impl Tx {
         if let Some(row) = self.held_row(prompt_id, environment).await? {
             return read(prompt_id, environment, Some(row));
         }
-        let first = row(&Traffic::none(prompt_id.clone(), environment.clone()), 0, now);
-        let unless_there = OnConflict::columns([traffic::Column::PromptId, traffic::Column::Environment])
-            .do_nothing()
-            .to_owned();
+        let first = row(
+            &Traffic::none(prompt_id.clone(), environment.clone()),
+            0,
+            now,
+        );
+        let unless_there =
+            OnConflict::columns([traffic::Column::PromptId, traffic::Column::Environment])
+                .do_nothing()
+                .to_owned();
         traffic::Entity::insert(first)
             .on_conflict(unless_there)
             .exec_without_returning(&self.db)
@@ -105,7 +115,9 @@ fn row(traffic: &Traffic, revision: i64, now: Timestamp) -> traffic::ActiveModel
         stable_version: Set(stable.as_ref().map(|stable| stable.version)),
         stable_deployment_id: Set(stable.as_ref().map(|stable| stable.deployment_id)),
         candidate_version: Set(candidate.as_ref().map(|candidate| candidate.version)),
-        candidate_percentage: Set(candidate.as_ref().map(|candidate| candidate.percentage.into())),
+        candidate_percentage: Set(candidate
+            .as_ref()
+            .map(|candidate| candidate.percentage.into())),
         candidate_deployment_id: Set(candidate.as_ref().map(|candidate| candidate.deployment_id)),
         revision: Set(revision),
         updated_at: Set(now),
@@ -121,10 +133,17 @@ fn read(
     let Some(row) = row else { return Ok(traffic) };
     traffic.revision = row.revision;
     traffic.stable = match (row.stable_version, row.stable_deployment_id) {
-        (Some(version), Some(deployment_id)) => Some(Stable { version, deployment_id }),
+        (Some(version), Some(deployment_id)) => Some(Stable {
+            version,
+            deployment_id,
+        }),
         _ => None,
     };
-    traffic.candidate = match (row.candidate_version, row.candidate_percentage, row.candidate_deployment_id) {
+    traffic.candidate = match (
+        row.candidate_version,
+        row.candidate_percentage,
+        row.candidate_deployment_id,
+    ) {
         (Some(version), Some(percentage), Some(deployment_id)) => Some(Candidate {
             version,
             percentage: super::deployments::percent("traffic", percentage)?,

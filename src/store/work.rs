@@ -7,8 +7,9 @@
 use std::time::Duration;
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, EntityTrait as _, ExprTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
+    ActiveValue::Set,
+    ColumnTrait as _, EntityTrait as _, ExprTrait as _, QueryFilter as _, QueryOrder as _,
+    QuerySelect as _,
     sea_query::{Expr, LockBehavior, LockType, OnConflict},
 };
 use uuid::Uuid;
@@ -42,7 +43,12 @@ impl Store {
     ///
     /// # Errors
     /// The storage failed.
-    pub async fn claim(&self, owner: Uuid, limit: u64, lease: Duration) -> Result<Vec<Claim>, Error> {
+    pub async fn claim(
+        &self,
+        owner: Uuid,
+        limit: u64,
+        lease: Duration,
+    ) -> Result<Vec<Claim>, Error> {
         self.write(move |tx| super::boxed(tx.claim(owner, limit, lease)))
             .await
     }
@@ -84,7 +90,8 @@ impl Store {
             let claim = claim.clone();
             super::boxed(async move {
                 let due_at = tx.now().await? + delay;
-                tx.finish(&claim, Some(due_at), claim.failures.saturating_add(1)).await
+                tx.finish(&claim, Some(due_at), claim.failures.saturating_add(1))
+                    .await
             })
         })
         .await
@@ -107,7 +114,10 @@ impl Tx {
         let ids = due.iter().map(|row| row.deployment_id);
         work::Entity::update_many()
             .col_expr(work::Column::LeaseOwner, Expr::value(owner))
-            .col_expr(work::Column::LeaseEpoch, Expr::col(work::Column::LeaseEpoch).add(1))
+            .col_expr(
+                work::Column::LeaseEpoch,
+                Expr::col(work::Column::LeaseEpoch).add(1),
+            )
             .col_expr(work::Column::DueAt, Expr::value(now + lease))
             .filter(work::Column::DeploymentId.is_in(ids))
             .exec(&self.db)
@@ -138,7 +148,12 @@ impl Tx {
     ///
     /// # Errors
     /// [`Error::Fenced`] where the claim has passed on; the transaction must then not be committed.
-    pub async fn finish(&self, claim: &Claim, due_at: Option<Timestamp>, failures: i32) -> Result<(), Error> {
+    pub async fn finish(
+        &self,
+        claim: &Claim,
+        due_at: Option<Timestamp>,
+        failures: i32,
+    ) -> Result<(), Error> {
         let ours = work::Column::DeploymentId
             .eq(claim.deployment_id)
             .and(work::Column::LeaseOwner.eq(claim.owner))
@@ -154,18 +169,34 @@ impl Tx {
                     .await?
                     .rows_affected
             }
-            None => work::Entity::delete_many().filter(ours).exec(&self.db).await?.rows_affected,
+            None => {
+                work::Entity::delete_many()
+                    .filter(ours)
+                    .exec(&self.db)
+                    .await?
+                    .rows_affected
+            }
         };
-        if rows == 1 { Ok(()) } else { Err(Error::Fenced) }
+        if rows == 1 {
+            Ok(())
+        } else {
+            Err(Error::Fenced)
+        }
     }
 
     /// Makes a deployment due at `due_at`, or never. Whoever has taken it finds its claim passed on.
     ///
     /// # Errors
     /// The storage failed.
-    pub async fn schedule(&self, deployment: &Deployment, due_at: Option<Timestamp>) -> Result<(), Error> {
+    pub async fn schedule(
+        &self,
+        deployment: &Deployment,
+        due_at: Option<Timestamp>,
+    ) -> Result<(), Error> {
         let Some(due_at) = due_at else {
-            work::Entity::delete_by_id(deployment.id).exec(&self.db).await?;
+            work::Entity::delete_by_id(deployment.id)
+                .exec(&self.db)
+                .await?;
             return Ok(());
         };
         let row = work::ActiveModel {
@@ -179,7 +210,11 @@ impl Tx {
         };
         let epoch = Expr::col((work::Entity, work::Column::LeaseEpoch)).add(1);
         let again = OnConflict::column(work::Column::DeploymentId)
-            .update_columns([work::Column::DueAt, work::Column::LeaseOwner, work::Column::Failures])
+            .update_columns([
+                work::Column::DueAt,
+                work::Column::LeaseOwner,
+                work::Column::Failures,
+            ])
             .value(work::Column::LeaseEpoch, epoch)
             .to_owned();
         work::Entity::insert(row)

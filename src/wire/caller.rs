@@ -3,11 +3,7 @@
 use http::{Extensions, HeaderMap};
 
 use crate::{
-    domain::{
-        audit::Caller,
-        ids::Actor,
-        violation::Violation,
-    },
+    domain::{audit::Caller, ids::Actor, violation::Violation},
     service::Error,
 };
 
@@ -29,10 +25,13 @@ pub(super) fn caller(headers: &HeaderMap, extensions: &Extensions) -> Result<Cal
     let actor = match headers.get(ACTOR) {
         None => Actor::anonymous(),
         Some(value) => {
-            let text = std::str::from_utf8(value.as_bytes()).map_err(|_| refuse("is not UTF-8".into()))?;
+            let text =
+                std::str::from_utf8(value.as_bytes()).map_err(|_| refuse("is not UTF-8".into()))?;
             Actor::parse(text).map_err(refuse)?
         }
     };
-    let request_id = extensions.get::<RequestId>().map_or_else(String::new, |id| id.0.clone());
+    let request_id = extensions
+        .get::<RequestId>()
+        .map_or_else(String::new, |id| id.0.clone());
     Ok(Caller { actor, request_id })
 }

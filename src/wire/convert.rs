@@ -12,13 +12,17 @@ use crate::{
         strategy::{Strategy, StrategyRequest, StrategyType},
         violation::Violations,
     },
-    service::{DeploymentPage, DeploymentQuery, Error, EventPage, EventQuery, Progress, RolledBack},
+    service::{
+        DeploymentPage, DeploymentQuery, Error, EventPage, EventQuery, Progress, RolledBack,
+    },
     store::Metrics,
     wire::pb,
 };
 
 /// What a caller asks for, with what only the message's own types can get wrong.
-pub(super) fn deployment_request(request: pb::CreateDeploymentRequest) -> Result<DeploymentRequest, Error> {
+pub(super) fn deployment_request(
+    request: pb::CreateDeploymentRequest,
+) -> Result<DeploymentRequest, Error> {
     let mut violations = Violations::default();
     let strategy = request.strategy.unwrap_or_default();
     let kind = strategy_type(strategy.r#type);
@@ -41,7 +45,9 @@ pub(super) fn deployment_request(request: pb::CreateDeploymentRequest) -> Result
     })
 }
 
-pub(super) fn deployment_query(request: pb::ListDeploymentsRequest) -> Result<DeploymentQuery, Error> {
+pub(super) fn deployment_query(
+    request: pb::ListDeploymentsRequest,
+) -> Result<DeploymentQuery, Error> {
     let mut violations = Violations::default();
     let status = violations.take("status", status_filter(request.status));
     let status = violations.finish(status).map_err(Error::Invalid)?;
@@ -55,13 +61,16 @@ pub(super) fn deployment_query(request: pb::ListDeploymentsRequest) -> Result<De
 }
 
 pub(super) fn gate_request(request: pb::CreateQualityGateRequest) -> GateRequest {
-    let conditions = request.conditions.into_iter().map(|condition| ConditionRequest {
-        kind: condition.r#type,
-        operator: condition.operator,
-        threshold: condition.threshold,
-        eval_run_id: condition.eval_run_id,
-        dataset_id: condition.dataset_id,
-    });
+    let conditions = request
+        .conditions
+        .into_iter()
+        .map(|condition| ConditionRequest {
+            kind: condition.r#type,
+            operator: condition.operator,
+            threshold: condition.threshold,
+            eval_run_id: condition.eval_run_id,
+            dataset_id: condition.dataset_id,
+        });
     GateRequest {
         name: request.name,
         prompt_id: request.prompt_id,
@@ -265,7 +274,9 @@ holds! {
 
 impl From<Vec<Gate>> for pb::ListQualityGatesResponse {
     fn from(gates: Vec<Gate>) -> Self {
-        Self { quality_gates: all(gates) }
+        Self {
+            quality_gates: all(gates),
+        }
     }
 }
 

@@ -19,11 +19,19 @@ pub enum Origins {
 }
 
 pub(super) fn layer(origins: &Origins) -> CorsLayer {
-    let named = |names: &[&'static str]| names.iter().map(|name| HeaderName::from_static(name)).collect::<Vec<_>>();
+    let named = |names: &[&'static str]| {
+        names
+            .iter()
+            .map(|name| HeaderName::from_static(name))
+            .collect::<Vec<_>>()
+    };
     let allowed = match origins {
         Origins::None => AllowOrigin::list([]),
         Origins::Loopback => AllowOrigin::predicate(|origin, _| is_loopback(origin)),
-        Origins::List(list) => AllowOrigin::list(list.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())),
+        Origins::List(list) => AllowOrigin::list(
+            list.iter()
+                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
+        ),
         Origins::Any => AllowOrigin::any(),
     };
     CorsLayer::new()
@@ -54,7 +62,11 @@ pub(super) fn layer(origins: &Origins) -> CorsLayer {
 }
 
 fn is_loopback(origin: &HeaderValue) -> bool {
-    let Some(url) = origin.to_str().ok().and_then(|text| url::Url::parse(text).ok()) else {
+    let Some(url) = origin
+        .to_str()
+        .ok()
+        .and_then(|text| url::Url::parse(text).ok())
+    else {
         return false;
     };
     match url.host() {
@@ -65,17 +77,27 @@ fn is_loopback(origin: &HeaderValue) -> bool {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn only_this_machine_s_own_pages_are_loopback() {
-        for good in ["http://localhost:8080", "http://127.0.0.1", "https://[::1]:3000", "http://app.localhost"] {
+        for good in [
+            "http://localhost:8080",
+            "http://127.0.0.1",
+            "https://[::1]:3000",
+            "http://app.localhost",
+        ] {
             assert!(is_loopback(&HeaderValue::from_static(good)), "{good}");
         }
-        for bad in ["null", "http://localhost.evil.com", "http://127.0.0.1.evil.com", "http://10.0.0.1", "file://"] {
+        for bad in [
+            "null",
+            "http://localhost.evil.com",
+            "http://127.0.0.1.evil.com",
+            "http://10.0.0.1",
+            "file://",
+        ] {
             assert!(!is_loopback(&HeaderValue::from_static(bad)), "{bad}");
         }
     }

@@ -19,11 +19,7 @@ use tonic::{Code, Status};
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
-use super::{
-    caller::RequestId,
-    error::Problem,
-    pb,
-};
+use super::{caller::RequestId, error::Problem, pb};
 use crate::telemetry::{self, Metrics, Protocol};
 
 /// The header that carries the id of a request, both ways.
@@ -52,7 +48,9 @@ pub(super) async fn edge(State(edge): State<Edge>, mut request: Request, next: N
     request.extensions_mut().insert(RequestId(id.clone()));
 
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
-    let answer = tokio::time::timeout(timeout, answer).instrument(span.clone()).await;
+    let answer = tokio::time::timeout(timeout, answer)
+        .instrument(span.clone())
+        .await;
     let failure = match answer {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(_)) => {
@@ -79,20 +77,25 @@ enum Failure {
 impl Failure {
     fn respond(self, protocol: Protocol, content_type: Option<HeaderValue>) -> Response {
         match (protocol, self) {
-            (Protocol::Http, Self::Panic) => {
-                axum::response::IntoResponse::into_response(Problem::from(crate::service::Error::Internal))
+            (Protocol::Http, Self::Panic) => axum::response::IntoResponse::into_response(
+                Problem::from(crate::service::Error::Internal),
+            ),
+            (Protocol::Http, Self::Deadline) => {
+                axum::response::IntoResponse::into_response(Problem::of_http(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "DEADLINE_EXCEEDED",
+                    "It took too long",
+                    "the request was given up at its deadline; what it had begun to write may have been done",
+                ))
             }
-            (Protocol::Http, Self::Deadline) => axum::response::IntoResponse::into_response(Problem::of_http(
-                StatusCode::GATEWAY_TIMEOUT,
-                "DEADLINE_EXCEEDED",
-                "It took too long",
-                "the request was given up at its deadline; what it had begun to write may have been done",
-            )),
-            (Protocol::Grpc | Protocol::GrpcWeb, Self::Panic) => {
-                grpc(&super::error::status(&crate::service::Error::Internal), content_type)
-            }
+            (Protocol::Grpc | Protocol::GrpcWeb, Self::Panic) => grpc(
+                &super::error::status(&crate::service::Error::Internal),
+                content_type,
+            ),
             (Protocol::Grpc | Protocol::GrpcWeb, Self::Deadline) => grpc(
-                &Status::deadline_exceeded("the request was given up at its deadline; what it had begun to write may have been done"),
+                &Status::deadline_exceeded(
+                    "the request was given up at its deadline; what it had begun to write may have been done",
+                ),
                 content_type,
             ),
         }
@@ -103,7 +106,9 @@ impl Failure {
 pub(super) fn grpc(status: &Status, content_type: Option<HeaderValue>) -> Response {
     let mut response = status.clone().into_http();
     if let Some(content_type) = content_type {
-        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, content_type);
     }
     response
 }
@@ -111,7 +116,9 @@ pub(super) fn grpc(status: &Status, content_type: Option<HeaderValue>) -> Respon
 /// Which protocol a request speaks, and its content type.
 pub(super) fn protocol(headers: &HeaderMap) -> (Protocol, Option<HeaderValue>) {
     let content_type = headers.get(header::CONTENT_TYPE);
-    let text = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = content_type
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let protocol = if text.starts_with("application/grpc-web") {
         Protocol::GrpcWeb
     } else if text.starts_with("application/grpc") {
@@ -125,7 +132,11 @@ pub(super) fn protocol(headers: &HeaderMap) -> (Protocol, Option<HeaderValue>) {
 /// The name of what is called, out of a set that callers can't add to.
 fn method(protocol: Protocol, request: &Request) -> telemetry::Label {
     match protocol {
-        Protocol::Grpc | Protocol::GrpcWeb => RPCS.get(request.uri().path()).copied().unwrap_or("_OTHER").into(),
+        Protocol::Grpc | Protocol::GrpcWeb => RPCS
+            .get(request.uri().path())
+            .copied()
+            .unwrap_or("_OTHER")
+            .into(),
         Protocol::Http => match request.extensions().get::<MatchedPath>() {
             Some(path) => format!("{} {}", known_verb(request.method()), path.as_str()).into(),
             None => "_OTHER".into(),
@@ -169,7 +180,10 @@ static RPCS: LazyLock<HashMap<&'static str, &'static str>> = LazyLock::new(|| {
 /// The caller's id where it is short and plain enough for a log, otherwise a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let plain = |id: &&str| {
-        (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"')
+        (1..=128).contains(&id.len())
+            && id
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'"')
     };
     headers
         .get(REQUEST_ID)
@@ -199,7 +213,10 @@ fn deadline(protocol: Protocol, headers: &HeaderMap, ours: Duration) -> Duration
     if protocol == Protocol::Http {
         return ours;
     }
-    let asked = headers.get(GRPC_TIMEOUT).and_then(|value| value.to_str().ok()).and_then(parse_timeout);
+    let asked = headers
+        .get(GRPC_TIMEOUT)
+        .and_then(|value| value.to_str().ok())
+        .and_then(parse_timeout);
     asked.map_or(ours, |asked| asked.min(ours))
 }
 
@@ -233,7 +250,10 @@ fn finish(mut response: Response, id: &str, span: &Span) -> Response {
     if let Some(value) = telemetry::context::traceparent(span) {
         headers.insert(TRACE_RESPONSE, value);
     }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     response
 }
 
@@ -297,7 +317,10 @@ mod tests {
     #[test]
     fn timeouts_as_grpc_writes_them() {
         assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(parse_timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(
+            parse_timeout("99999999H"),
+            Some(Duration::from_secs(99_999_999 * 3600))
+        );
         assert_eq!(parse_timeout("7n"), Some(Duration::from_nanos(7)));
         for malformed in ["", "m", "-1S", "1", "1s", "123456789S", "1.5S", "ä"] {
             assert_eq!(parse_timeout(malformed), None, "{malformed}");

@@ -21,17 +21,37 @@ pub(super) struct Meaning {
 
 pub(super) fn meaning(error: &Error) -> Meaning {
     let (code, http, title) = match error {
-        Error::Invalid(_) => (Code::InvalidArgument, StatusCode::BAD_REQUEST, "The request is malformed"),
-        Error::NotFound { .. } => (Code::NotFound, StatusCode::NOT_FOUND, "There is no such thing"),
-        Error::Denied { .. } => (Code::FailedPrecondition, StatusCode::CONFLICT, "The state forbids it"),
+        Error::Invalid(_) => (
+            Code::InvalidArgument,
+            StatusCode::BAD_REQUEST,
+            "The request is malformed",
+        ),
+        Error::NotFound { .. } => (
+            Code::NotFound,
+            StatusCode::NOT_FOUND,
+            "There is no such thing",
+        ),
+        Error::Denied { .. } => (
+            Code::FailedPrecondition,
+            StatusCode::CONFLICT,
+            "The state forbids it",
+        ),
         Error::Conflict { .. } => (Code::Aborted, StatusCode::CONFLICT, "It changed meanwhile"),
-        Error::TooMany(_) => (Code::ResourceExhausted, StatusCode::TOO_MANY_REQUESTS, "A limit was reached"),
+        Error::TooMany(_) => (
+            Code::ResourceExhausted,
+            StatusCode::TOO_MANY_REQUESTS,
+            "A limit was reached",
+        ),
         Error::Unavailable { .. } => (
             Code::Unavailable,
             StatusCode::SERVICE_UNAVAILABLE,
             "Something this depends on does not answer",
         ),
-        Error::Internal => (Code::Internal, StatusCode::INTERNAL_SERVER_ERROR, "An internal error"),
+        Error::Internal => (
+            Code::Internal,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "An internal error",
+        ),
     };
     Meaning { code, http, title }
 }
@@ -47,9 +67,17 @@ pub(super) fn status(error: &Error) -> Status {
             }
         }
         Error::Denied { .. } => {
-            details.add_precondition_failure_violation(error.reason(), "deployment", error.to_string());
+            details.add_precondition_failure_violation(
+                error.reason(),
+                "deployment",
+                error.to_string(),
+            );
         }
-        Error::NotFound { .. } | Error::Conflict { .. } | Error::TooMany(_) | Error::Unavailable { .. } | Error::Internal => {}
+        Error::NotFound { .. }
+        | Error::Conflict { .. }
+        | Error::TooMany(_)
+        | Error::Unavailable { .. }
+        | Error::Internal => {}
     }
     if let Some(after) = retry_after(error) {
         details.set_retry_info(Some(after));
@@ -78,8 +106,15 @@ fn message(error: &Error) -> String {
 
 fn metadata(error: &Error) -> HashMap<String, String> {
     match error {
-        Error::Denied { denied: crate::domain::lifecycle::Denied::Status(refusal), .. } => {
-            let allowed: Vec<_> = refusal.verb.allowed_in().map(|status| status.as_str()).collect();
+        Error::Denied {
+            denied: crate::domain::lifecycle::Denied::Status(refusal),
+            ..
+        } => {
+            let allowed: Vec<_> = refusal
+                .verb
+                .allowed_in()
+                .map(|status| status.as_str())
+                .collect();
             [
                 ("status".to_owned(), refusal.status.to_string()),
                 ("allowed_in".to_owned(), allowed.join(",")),
@@ -140,9 +175,17 @@ pub(super) struct FieldError {
 
 impl Problem {
     /// A problem that the protocol itself has: no such path, not JSON, too large.
-    pub(super) fn of_http(status: StatusCode, reason: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+    pub(super) fn of_http(
+        status: StatusCode,
+        reason: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
         Self {
-            kind: format!("urn:delos:deploy:problem:{}", reason.to_lowercase().replace('_', "-")),
+            kind: format!(
+                "urn:delos:deploy:problem:{}",
+                reason.to_lowercase().replace('_', "-")
+            ),
             title,
             status: status.as_u16(),
             detail: detail.into(),
@@ -168,13 +211,20 @@ impl Problem {
         request_id.clone_into(&mut self.request_id);
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = axum::response::Response::new(body.into());
-        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(after) = self.retry_after {
             // Whole seconds, rounded up.
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000) as u64));
+            headers.insert(
+                header::RETRY_AFTER,
+                HeaderValue::from(after.as_millis().div_ceil(1000) as u64),
+            );
         }
         response
     }
@@ -200,7 +250,8 @@ impl From<Error> for Problem {
 impl axum::response::IntoResponse for Problem {
     fn into_response(self) -> axum::response::Response {
         let mut response = axum::response::Response::default();
-        *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         response.extensions_mut().insert(self);
         response
     }

@@ -53,7 +53,8 @@ impl DeployService for Grpc {
         &self,
         request: Request<pb::ListDeploymentsRequest>,
     ) -> Result<Response<pb::ListDeploymentsResponse>, Status> {
-        let query = convert::deployment_query(request.into_inner()).map_err(|error| status(&error))?;
+        let query =
+            convert::deployment_query(request.into_inner()).map_err(|error| status(&error))?;
         done(self.service.deployments(&query).await)
     }
 
@@ -62,7 +63,11 @@ impl DeployService for Grpc {
         request: Request<pb::ApproveDeploymentRequest>,
     ) -> Result<Response<pb::ApproveDeploymentResponse>, Status> {
         let (message, caller) = open(request)?;
-        done(self.service.approve(&message.id, &message.comment, &caller).await)
+        done(
+            self.service
+                .approve(&message.id, &message.comment, &caller)
+                .await,
+        )
     }
 
     async fn rollback_deployment(
@@ -70,7 +75,11 @@ impl DeployService for Grpc {
         request: Request<pb::RollbackDeploymentRequest>,
     ) -> Result<Response<pb::RollbackDeploymentResponse>, Status> {
         let (message, caller) = open(request)?;
-        done(self.service.roll_back(&message.id, &message.reason, &caller).await)
+        done(
+            self.service
+                .roll_back(&message.id, &message.reason, &caller)
+                .await,
+        )
     }
 
     async fn cancel_deployment(
@@ -78,7 +87,11 @@ impl DeployService for Grpc {
         request: Request<pb::CancelDeploymentRequest>,
     ) -> Result<Response<pb::CancelDeploymentResponse>, Status> {
         let (message, caller) = open(request)?;
-        done(self.service.cancel(&message.id, &message.reason, &caller).await)
+        done(
+            self.service
+                .cancel(&message.id, &message.reason, &caller)
+                .await,
+        )
     }
 
     async fn get_deployment_status(
@@ -104,7 +117,10 @@ impl DeployService for Grpc {
         done(self.service.list_gates(&request.get_ref().prompt_id).await)
     }
 
-    async fn health(&self, _: Request<pb::HealthRequest>) -> Result<Response<pb::HealthResponse>, Status> {
+    async fn health(
+        &self,
+        _: Request<pb::HealthRequest>,
+    ) -> Result<Response<pb::HealthResponse>, Status> {
         Ok(Response::new(self.readiness.health()))
     }
 }

@@ -5,7 +5,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use axum::{Json, extract::State, response::{IntoResponse as _, Response}};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
 use http::StatusCode;
 use serde::Serialize;
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -60,8 +64,14 @@ impl Readiness {
     }
 
     async fn report(&self) {
-        let status = if self.is_ready() { ServingStatus::Serving } else { ServingStatus::NotServing };
-        let ours = pb::descriptors().services().map(|service| service.full_name().to_owned());
+        let status = if self.is_ready() {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        let ours = pb::descriptors()
+            .services()
+            .map(|service| service.full_name().to_owned());
         for name in ours.chain([String::new()]) {
             self.0.reporter.set_service_status(name, status).await;
         }
@@ -69,7 +79,11 @@ impl Readiness {
 
     /// The answer to `Health`.
     pub(super) fn health(&self) -> pb::HealthResponse {
-        let status = if self.0.storage_answers.load(Ordering::Relaxed) { "healthy" } else { "unhealthy" };
+        let status = if self.0.storage_answers.load(Ordering::Relaxed) {
+            "healthy"
+        } else {
+            "unhealthy"
+        };
         pb::HealthResponse {
             status: status.into(),
             version: self.0.version.clone(),
@@ -92,5 +106,11 @@ pub(super) async fn readyz(State(readiness): State<Readiness>) -> Response {
     } else {
         "the storage does not answer"
     };
-    Problem::of_http(StatusCode::SERVICE_UNAVAILABLE, "NOT_READY", "The service is not ready", why).into_response()
+    Problem::of_http(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "NOT_READY",
+        "The service is not ready",
+        why,
+    )
+    .into_response()
 }

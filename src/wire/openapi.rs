@@ -1,8 +1,7 @@
 //! The OpenAPI document: generated from the routes, whose schemas are read off the contract.
 
 use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, ResponseBuilder,
-    path::Operation,
+    ContentBuilder, InfoBuilder, OpenApi, Ref, RefOr, ResponseBuilder, path::Operation,
     tag::TagBuilder,
 };
 use utoipa::{PartialSchema as _, ToSchema as _};
@@ -37,8 +36,12 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     );
     place_path_parameters(&mut document);
     let components = document.components.get_or_insert_default();
-    components.schemas.insert(Problem::name().into_owned(), Problem::schema());
-    components.schemas.insert(FieldError::name().into_owned(), FieldError::schema());
+    components
+        .schemas
+        .insert(Problem::name().into_owned(), Problem::schema());
+    components
+        .schemas
+        .insert(FieldError::name().into_owned(), FieldError::schema());
     for path in document.paths.paths.values_mut() {
         let operations = [&mut path.get, &mut path.post];
         for operation in operations.into_iter().flatten() {
@@ -52,7 +55,11 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
 fn add_problems(operation: &mut Operation) {
     let reads_id = operation.parameters.is_some();
     let writes = operation.request_body.is_some();
-    let mut problems = vec![("500", "An internal error"), ("503", "The storage does not answer"), ("504", "It took too long")];
+    let mut problems = vec![
+        ("500", "An internal error"),
+        ("503", "The storage does not answer"),
+        ("504", "It took too long"),
+    ];
     if reads_id || writes {
         problems.push(("400", "The request is malformed"));
         problems.push(("404", "There is no such thing"));

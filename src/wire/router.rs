@@ -21,7 +21,9 @@ use super::{
     grpc::Grpc,
     health::{self, Readiness},
     openapi,
-    pb::{self, audit_service_server::AuditServiceServer, deploy_service_server::DeployServiceServer},
+    pb::{
+        self, audit_service_server::AuditServiceServer, deploy_service_server::DeployServiceServer,
+    },
     rest::{self, Rest},
 };
 use crate::{
@@ -96,6 +98,8 @@ where
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTOR)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that grpcurl can show the details of an error.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let grpc = Grpc {
         service: parts.service.clone(),
@@ -125,8 +129,12 @@ fn rest_routes<H>(parts: &Routes<H>) -> Router {
 }
 
 fn operations(readiness: Readiness, telemetry: Arc<Telemetry>) -> Router {
-    let ready = Router::new().route("/readyz", get(health::readyz)).with_state(readiness);
-    let metrics = Router::new().route("/metrics", get(metrics)).with_state(telemetry);
+    let ready = Router::new()
+        .route("/readyz", get(health::readyz))
+        .with_state(readiness);
+    let metrics = Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(telemetry);
     Router::new()
         .route("/", get(async || Redirect::to("/docs/")))
         .route("/healthz", get(health::healthz))
@@ -151,7 +159,10 @@ async fn not_found(request: Request) -> Response {
     match edge::protocol(request.headers()) {
         (Protocol::Grpc | Protocol::GrpcWeb, content_type) => {
             let path = request.uri().path();
-            edge::grpc(&tonic::Status::unimplemented(format!("{path} is not served")), content_type)
+            edge::grpc(
+                &tonic::Status::unimplemented(format!("{path} is not served")),
+                content_type,
+            )
         }
         (Protocol::Http, _) => Problem::of_http(
             StatusCode::NOT_FOUND,
@@ -172,4 +183,3 @@ async fn method_not_allowed() -> Response {
     )
     .into_response()
 }
-

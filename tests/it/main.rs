@@ -1,3 +1,4 @@
-//! The suite that drives the service from outside.
+//! The suite that drives the service from outside, over every protocol and storage.
 
-fn main() {}
+mod harness;
+mod lifecycle;

@@ -1,15 +1,15 @@
 //! The tables as `SeaORM` sees them: columns, no meaning. Private to the store.
 
+pub(crate) mod condition_result;
 pub(crate) mod deployment;
-pub(crate) mod strategy;
-pub(crate) mod rollout;
-pub(crate) mod metadata;
-pub(crate) mod metrics;
+pub(crate) mod event;
 pub(crate) mod gate;
 pub(crate) mod gate_condition;
 pub(crate) mod gate_result;
-pub(crate) mod condition_result;
-pub(crate) mod event;
-pub(crate) mod work;
+pub(crate) mod metadata;
+pub(crate) mod metrics;
+pub(crate) mod rollout;
+pub(crate) mod strategy;
 pub(crate) mod traffic;
 pub(crate) mod traffic_revision;
+pub(crate) mod work;

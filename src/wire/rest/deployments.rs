@@ -1,6 +1,10 @@
 //! `/v1/deployments`.
 
-use axum::{Json, extract::State, response::{IntoResponse as _, Response}};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
 use http::{StatusCode, header};
 
 use super::extract::{Body, Caller, Id, Query};
@@ -23,7 +27,9 @@ pub(super) async fn create(
     Caller(caller): Caller,
     Body(message): Body<pb::CreateDeploymentRequest>,
 ) -> Result<Response, Problem> {
-    let deployment = service.create(convert::deployment_request(message)?, &caller).await?;
+    let deployment = service
+        .create(convert::deployment_request(message)?, &caller)
+        .await?;
     let location = format!("/v1/deployments/{}", deployment.id);
     let body = Json(pb::CreateDeploymentResponse::from(deployment));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
@@ -42,7 +48,9 @@ pub(super) async fn list(
     State(service): State<Service>,
     Query(message): Query<pb::ListDeploymentsRequest>,
 ) -> Result<Json<pb::ListDeploymentsResponse>, Problem> {
-    let page = service.deployments(&convert::deployment_query(message)?).await?;
+    let page = service
+        .deployments(&convert::deployment_query(message)?)
+        .await?;
     Ok(Json(page.into()))
 }
 
@@ -79,7 +87,12 @@ pub(super) async fn approve(
     Body(message): Body<pb::ApproveDeploymentRequest>,
 ) -> Result<Json<pb::ApproveDeploymentResponse>, Problem> {
     let id = id.agree("id", &message.id)?;
-    Ok(Json(service.approve(&id, &message.comment, &caller).await?.into()))
+    Ok(Json(
+        service
+            .approve(&id, &message.comment, &caller)
+            .await?
+            .into(),
+    ))
 }
 
 /// Roll a deployment back
@@ -99,7 +112,12 @@ pub(super) async fn rollback(
     Body(message): Body<pb::RollbackDeploymentRequest>,
 ) -> Result<Json<pb::RollbackDeploymentResponse>, Problem> {
     let id = id.agree("id", &message.id)?;
-    Ok(Json(service.roll_back(&id, &message.reason, &caller).await?.into()))
+    Ok(Json(
+        service
+            .roll_back(&id, &message.reason, &caller)
+            .await?
+            .into(),
+    ))
 }
 
 /// Cancel a deployment
@@ -119,7 +137,9 @@ pub(super) async fn cancel(
     Body(message): Body<pb::CancelDeploymentRequest>,
 ) -> Result<Json<pb::CancelDeploymentResponse>, Problem> {
     let id = id.agree("id", &message.id)?;
-    Ok(Json(service.cancel(&id, &message.reason, &caller).await?.into()))
+    Ok(Json(
+        service.cancel(&id, &message.reason, &caller).await?.into(),
+    ))
 }
 
 /// Get where a deployment stands now

@@ -8,7 +8,9 @@ use axum::{
     response::IntoResponse,
 };
 use http::{HeaderValue, StatusCode, header, request::Parts};
-use prost_reflect::{EnumDescriptor, EnumValueDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{
+    EnumDescriptor, EnumValueDescriptor, FieldDescriptor, Kind, MessageDescriptor,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -48,7 +50,10 @@ impl Id {
         if in_body.is_empty() || in_body == self.0 {
             Ok(self.0)
         } else {
-            Err(Problem::of_field(field, "is another one than in the path; leave it out"))
+            Err(Problem::of_field(
+                field,
+                "is another one than in the path; leave it out",
+            ))
         }
     }
 }
@@ -61,7 +66,9 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
-        let bytes = Bytes::from_request(request, state).await.map_err(of_bytes)?;
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(of_bytes)?;
         if bytes.is_empty() && content_type.is_none() {
             return Ok(Self(T::default()));
         }
@@ -90,7 +97,9 @@ impl<S: Sync, T: DeserializeOwned + ToSchema> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let descriptor = descriptor(&T::name());
         let mut fields = Map::new();
-        for (name, text) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
+        for (name, text) in
+            url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
+        {
             let field = field(&descriptor, &name)?;
             let value = value(&field, &text).map_err(|why| Problem::of_field(name.clone(), why))?;
             if fields.insert(field.name().to_owned(), value).is_some() {
@@ -108,7 +117,11 @@ fn message<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
         let path = error.path().to_string();
         let why = error.inner().to_string();
         // What serde says where none of the ways to write a number or an enum fits.
-        let why = if why.contains("untagged enum") { "has a value of the wrong type".to_owned() } else { why };
+        let why = if why.contains("untagged enum") {
+            "has a value of the wrong type".to_owned()
+        } else {
+            why
+        };
         Problem::of_field(if path == "." { "body".into() } else { path }, why)
     })
 }
@@ -139,8 +152,17 @@ fn field(descriptor: &MessageDescriptor, name: &Cow<'_, str>) -> Result<FieldDes
         .get_field_by_name(name)
         .or_else(|| descriptor.get_field_by_json_name(name));
     found.ok_or_else(|| {
-        let known: Vec<_> = descriptor.fields().map(|field| field.name().to_owned()).collect();
-        Problem::of_field(name.clone(), format!("is no parameter of this call; it takes {}", known.join(", ")))
+        let known: Vec<_> = descriptor
+            .fields()
+            .map(|field| field.name().to_owned())
+            .collect();
+        Problem::of_field(
+            name.clone(),
+            format!(
+                "is no parameter of this call; it takes {}",
+                known.join(", ")
+            ),
+        )
     })
 }
 
@@ -167,7 +189,10 @@ fn value(field: &FieldDescriptor, text: &str) -> Result<Value, String> {
 fn enum_value(kind: &EnumDescriptor, text: &str) -> Result<Value, String> {
     let number = text.parse::<i32>().ok();
     let upper = text.to_uppercase();
-    let prefix = kind.values().next().and_then(|zero| zero.name().strip_suffix("UNSPECIFIED").map(str::to_owned));
+    let prefix = kind
+        .values()
+        .next()
+        .and_then(|zero| zero.name().strip_suffix("UNSPECIFIED").map(str::to_owned));
     let prefix = prefix.unwrap_or_default();
     let is_meant = |value: &EnumValueDescriptor| {
         let bare = value.name().strip_prefix(&prefix);
@@ -176,7 +201,11 @@ fn enum_value(kind: &EnumDescriptor, text: &str) -> Result<Value, String> {
     let meant = kind.values().find(is_meant);
     meant.map(|value| Value::from(value.name())).ok_or_else(|| {
         let names: Vec<_> = kind.values().map(|value| value.name().to_owned()).collect();
-        format!("is '{}'; must be one of {}", shorten(text), names.join(", "))
+        format!(
+            "is '{}'; must be one of {}",
+            shorten(text),
+            names.join(", ")
+        )
     })
 }
 
@@ -204,8 +233,15 @@ fn of_bytes(rejection: BytesRejection) -> Problem {
 }
 
 fn check_is_json(content_type: Option<&HeaderValue>) -> Result<(), Problem> {
-    let text = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let text = content_type
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    let kind = text
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
     if kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json")) {
         return Ok(());
     }

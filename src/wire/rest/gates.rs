@@ -1,6 +1,10 @@
 //! `/v1/quality-gates`.
 
-use axum::{Json, extract::State, response::{IntoResponse as _, Response}};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
 use http::{StatusCode, header};
 
 use super::extract::{Body, Caller, Query};
@@ -23,7 +27,9 @@ pub(super) async fn create(
     Caller(caller): Caller,
     Body(message): Body<pb::CreateQualityGateRequest>,
 ) -> Result<Response, Problem> {
-    let gate = service.create_gate(&convert::gate_request(message), &caller).await?;
+    let gate = service
+        .create_gate(&convert::gate_request(message), &caller)
+        .await?;
     let location = format!("/v1/quality-gates?prompt_id={}", gate.prompt_id);
     let body = Json(pb::CreateQualityGateResponse::from(gate));
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())

@@ -1,6 +1,9 @@
 //! REST: the proto messages as JSON. A handler converts, asks the service, converts back.
 
-use axum::{Router, extract::{DefaultBodyLimit, FromRef}};
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, FromRef},
+};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 

@@ -1,0 +1,113 @@
+//! The built binary as a process of its own: to be killed, stopped and started again.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// A running process of the service. Killed when it is dropped.
+pub(crate) struct Binary {
+    child: Child,
+    pub(crate) address: String,
+    lines: mpsc::Receiver<String>,
+}
+
+/// The binary under test, with nothing of this process's own configuration.
+pub(crate) fn command(settings: &BTreeMap<String, String>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_delos-deploy"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("DELOS_") {
+            command.env_remove(name);
+        }
+    }
+    command.envs(settings);
+    command
+}
+
+impl Binary {
+    /// Starts the service and waits until it listens.
+    pub(crate) fn start(settings: &BTreeMap<String, String>) -> Self {
+        let mut child = command(settings).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (send, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                // Nobody reads on once the test has ended.
+                let _ = send.send(line);
+            }
+        });
+        let mut binary = Self {
+            child,
+            address: String::new(),
+            lines,
+        };
+        let line = binary.wait_for_line(|line| line["message"] == "serving");
+        binary.address = line["address"].as_str().unwrap().to_owned();
+        binary
+    }
+
+    /// The next log line that is meant.
+    pub(crate) fn wait_for_line(&mut self, is_meant: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let line = self
+                .lines
+                .recv_timeout(left)
+                .expect("the service says what is waited for");
+            let line: Value =
+                serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            if is_meant(&line) {
+                return line;
+            }
+        }
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits until the process has ended.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "the process does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
