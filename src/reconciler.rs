@@ -132,7 +132,11 @@ impl Reconciler {
             store::Error::Unavailable(_) => {
                 tracing::warn!(%error, %deployment_id, "a deployment was not moved")
             }
-            _ => {
+            store::Error::Conflict
+            | store::Error::Fenced
+            | store::Error::Corrupt { .. }
+            | store::Error::Panicked
+            | store::Error::Internal(_) => {
                 tracing::error!(%error, %deployment_id, ?delay, "a deployment can't be moved; it is tried again later")
             }
         }

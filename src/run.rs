@@ -159,7 +159,7 @@ fn healthcheck(config: &Config) -> Result<(), Failure> {
     let address = match config.listen.address {
         IpAddr::V4(address) if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(address) if address.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        address => address,
+        IpAddr::V4(_) | IpAddr::V6(_) => config.listen.address,
     };
     let address = SocketAddr::new(address, config.listen.port);
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;

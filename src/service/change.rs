@@ -71,24 +71,13 @@ impl Change {
             } else {
                 None
             };
-            match decide(&self.deployment, ahead.as_ref(), now) {
-                Decision::Rest => {
-                    self.due_at = None;
-                    return Ok(());
-                }
-                Decision::Wait { until, why } => {
-                    if let Some(why) = why {
-                        self.deployment.status_message = why;
-                    }
-                    self.due_at = Some(until);
-                    return Ok(());
-                }
-                decision => {
-                    let record = self
-                        .act(decision, now)
-                        .map_err(|denied| impossible(self.deployment.id, &denied))?;
-                    self.records.extend(record);
-                }
+            let decision = decide(&self.deployment, ahead.as_ref(), now);
+            let record = self
+                .act(decision, now)
+                .map_err(|denied| impossible(self.deployment.id, &denied))?;
+            match record {
+                Some(record) => self.records.push(record),
+                None => return Ok(()),
             }
         }
         Err(store::Error::Corrupt {
@@ -97,10 +86,21 @@ impl Change {
         })
     }
 
+    /// Does what is decided; returns no record where there is nothing to do now.
     fn act(&mut self, decision: Decision, now: Timestamp) -> Result<Option<Record>, Denied> {
         let (deployment, traffic) = (&mut self.deployment, &mut self.traffic);
         match decision {
-            Decision::Rest | Decision::Wait { .. } => Ok(None),
+            Decision::Rest => {
+                self.due_at = None;
+                Ok(None)
+            }
+            Decision::Wait { until, why } => {
+                if let Some(why) = why {
+                    deployment.status_message = why;
+                }
+                self.due_at = Some(until);
+                Ok(None)
+            }
             Decision::PassGates => deployment.pass_gates(now).map(Some),
             Decision::FailGates { why } => deployment.fail_gates(&why, now).map(Some),
             Decision::Start => deployment.start(traffic, now).map(Some),

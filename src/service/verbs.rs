@@ -46,7 +46,7 @@ struct Request {
 
 /// How the transaction of a verb ended.
 enum Ended {
-    Done(Stored),
+    Done(Box<Stored>),
     Denied(Denied),
     NotFound,
 }
@@ -159,7 +159,7 @@ impl Service {
         match ended {
             Ended::Done(stored) => {
                 self.done(&stored.records);
-                Ok(stored)
+                Ok(*stored)
             }
             Ended::NotFound => Err(not_found(id)),
             Ended::Denied(denied) => {
@@ -185,7 +185,7 @@ impl Request {
             Ok(()) => change
                 .store(tx, &self.caller, None, now)
                 .await
-                .map(Ended::Done),
+                .map(|stored| Ended::Done(Box::new(stored))),
             Err(denied) => {
                 self.record_refusal(tx, change.deployment, &denied, now)
                     .await?;

@@ -345,7 +345,7 @@ async fn load<C: ConnectionTrait>(
         .filter(rollout::Column::DeploymentId.is_in(ids.iter().copied()))
         .all(db)
         .await?;
-    let mut rollouts: HashMap<_, _> = rollouts
+    let rollouts: HashMap<_, _> = rollouts
         .into_iter()
         .map(|row| (row.deployment_id, row))
         .collect();
@@ -368,7 +368,7 @@ async fn load<C: ConnectionTrait>(
                 table: "deployment_strategies",
                 what: format!("no row for deployment {id}"),
             })?;
-            let mut deployment = read(row, &strategy, rollouts.remove(&id))?;
+            let mut deployment = read(row, &strategy, rollouts.get(&id))?;
             deployment.metadata = metadata
                 .remove(&id)
                 .unwrap_or_default()
@@ -383,7 +383,7 @@ async fn load<C: ConnectionTrait>(
 fn read(
     row: deployment::Model,
     strategy: &strategy::Model,
-    rollout: Option<rollout::Model>,
+    rollout: Option<&rollout::Model>,
 ) -> Result<Deployment, Error> {
     let corrupt = |what| Error::Corrupt {
         table: "deployments",
@@ -439,7 +439,7 @@ fn read_strategy(row: &strategy::Model) -> Result<Strategy, Error> {
     })
 }
 
-fn read_rollout(row: rollout::Model) -> Result<Rollout, Error> {
+fn read_rollout(row: &rollout::Model) -> Result<Rollout, Error> {
     const TABLE: &str = "deployment_rollouts";
     Ok(Rollout {
         stage: usize::try_from(row.stage).map_err(|_| Error::Corrupt {

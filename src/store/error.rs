@@ -57,6 +57,10 @@ enum Kind {
     Other,
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "both enums are foreign and grow"
+)]
 fn kind(error: &DbErr) -> Kind {
     let inner = match error {
         DbErr::ConnectionAcquire(_) => return Kind::Unavailable,
@@ -89,7 +93,9 @@ fn of_code(code: &str) -> Kind {
         "57014" | "55P03" | "53300" | "25006" | "57P01" | "57P02" | "57P03" | "25P03" => {
             Kind::Unavailable
         }
-        code if code.starts_with("08") => Kind::Unavailable,
+        // The database turns new sessions away: it is closed, gone, or no longer knows us.
+        "55000" | "3D000" => Kind::Unavailable,
+        code if code.starts_with("08") || code.starts_with("28") => Kind::Unavailable,
         _ => Kind::Other,
     }
 }

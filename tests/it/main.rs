@@ -1,4 +1,14 @@
 //! The suite that drives the service from outside, over every protocol and storage.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that can't go on fails where it stands, and ends with its tasks"
+)]
+
+mod architecture;
 mod harness;
 mod lifecycle;
+mod replicas;
+mod store;
+mod telemetry;

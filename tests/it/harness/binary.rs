@@ -68,6 +68,14 @@ impl Binary {
         }
     }
 
+    /// What the process has said and nobody has read, once it has ended.
+    pub(crate) fn remaining_lines(&self) -> Vec<Value> {
+        self.lines
+            .iter()
+            .map(|line| serde_json::from_str(&line).unwrap())
+            .collect()
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
@@ -96,11 +104,6 @@ impl Binary {
             assert!(Instant::now() < until, "the process does not end");
             std::thread::sleep(Duration::from_millis(5));
         }
-    }
-
-    /// The process id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
     }
 }
 

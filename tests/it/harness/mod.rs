@@ -240,11 +240,6 @@ impl App {
         self.stopper.stop(Stop::AtOnce);
         self.server.await.unwrap();
     }
-
-    /// Tells the service to stop, without waiting.
-    pub(crate) fn stop(&self, how: Stop) {
-        self.stopper.stop(how);
-    }
 }
 
 /// The variables of a service over an empty storage.

@@ -1,0 +1,61 @@
+# Everything a user or a developer of Delos Deploy does with it. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(CURDIR)/.cache
+export PATH := $(CACHE)/bin:$(PATH)
+# Debian's Chromium; the browser tests download none.
+export CHROMIUM ?= /usr/bin/chromium
+COMPOSE := docker compose
+
+.PHONY: help
+help: ## List what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | column -t -s '|'
+
+.PHONY: run run-deploy
+run: ## Build and start the service on port 9005, with embedded storage
+	cargo run --locked
+run-deploy: run ## The same as `run`
+
+.PHONY: test
+test: test-dependencies ## Install what the tests need, start it, and run all tests
+	cargo build --locked --workspace --all-targets
+	scripts/with-services scripts/test-rust
+	cd web-examples && npm ci --no-audit --no-fund && npm run check && npm test
+
+.PHONY: test-dependencies
+test-dependencies:
+	scripts/install-test-dependencies
+
+.PHONY: check
+check: ## Check format, lints, licences, sources and duplicate code paths of dependencies
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	scripts/deny check bans licenses sources
+
+.PHONY: advisories
+advisories: ## Check the dependencies against the advisory database (needs GitHub)
+	scripts/deny check advisories
+
+.PHONY: bench
+bench: ## Measure side by side with a bare echo and with pgbench, and print the ratios
+	scripts/bench
+
+.PHONY: openapi
+openapi: ## Generate openapi/openapi.json anew
+	cargo run --locked --quiet -- openapi > openapi/openapi.json.new
+	mv openapi/openapi.json.new openapi/openapi.json
+
+.PHONY: web
+web: ## Serve the example pages on port 8080
+	cd web-examples && npm ci --no-audit --no-fund && npm start
+
+.PHONY: image up down
+image: ## Build the container image
+	docker build -t delos-deploy .
+up: ## Start the service with PostgreSQL and Redis in containers
+	$(COMPOSE) up --build --detach --wait
+down: ## Stop them
+	$(COMPOSE) down
