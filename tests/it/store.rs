@@ -118,7 +118,7 @@ on_every_storage! {
         assert!(!claimed[0].taken_over);
     }
 
-    async fn metrics_on_record_are_shown(app: &App) {
+    async fn live_metrics_are_absent_until_outcomes_are_collected(app: &App) {
         let created = app.create(gradual("greeting")).await;
         let path = format!("/v1/deployments/{}/status", id(&created));
         let progress = app.rest("GET", &path, None).await.json();
@@ -284,4 +284,61 @@ async fn wait_for(app: &App, status: u16) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("/readyz does not become {status}");
+}
+
+/// How a service connects to PostgreSQL by each `DELOS_DB_SSLMODE`; none where it is refused.
+async fn is_encrypted(mode: &str, host: &str, root: Option<&str>) -> Option<bool> {
+    let files = tempfile::tempdir().unwrap();
+    let mut settings = crate::harness::settings(Storage::Postgres, files.path()).await;
+    settings.insert("DELOS_DB_SSLMODE".into(), mode.into());
+    settings.insert("DELOS_DB_HOST".into(), host.into());
+    if let Some(root) = root {
+        settings.insert("DELOS_DB_SSLROOTCERT".into(), root.into());
+    }
+    let config = delos_deploy::config::Config::from_map(settings.clone()).unwrap();
+    let clock = delos_deploy::clock::Clock::System;
+    let store = delos_deploy::store::Store::open(&config.storage, clock)
+        .await
+        .ok()?;
+    let mut database = postgres::connect(&settings).await;
+    let encrypted = sqlx::query_scalar(
+        "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+         WHERE datname = current_database() AND application_name LIKE 'delos-deploy%'",
+    )
+    .fetch_one(&mut database)
+    .await
+    .unwrap();
+    store.close().await;
+    encrypted
+}
+
+/// TLS to PostgreSQL is what the mode says, and a certificate that is to be checked is.
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_is_reached_over_tls_as_the_mode_says() {
+    let root = std::env::var("DELOS_TEST_POSTGRES_ROOTCERT").unwrap();
+    let root = Some(root.as_str());
+    assert_eq!(
+        is_encrypted("disable", "localhost", None).await,
+        Some(false)
+    );
+    assert_eq!(is_encrypted("prefer", "localhost", None).await, Some(true));
+    assert_eq!(is_encrypted("require", "localhost", None).await, Some(true));
+    assert_eq!(
+        is_encrypted("verify-ca", "127.0.0.1", root).await,
+        Some(true)
+    );
+    assert_eq!(
+        is_encrypted("verify-full", "localhost", root).await,
+        Some(true)
+    );
+    assert_eq!(
+        is_encrypted("verify-full", "localhost", None).await,
+        None,
+        "nobody we trust signed it"
+    );
+    assert_eq!(
+        is_encrypted("verify-full", "127.0.0.1", root).await,
+        None,
+        "the certificate is another host's"
+    );
 }
