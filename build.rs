@@ -6,7 +6,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const INCLUDE: &str = "proto";
-const FILES: [&str; 2] = ["deploy/v1/deploy.proto", "deploy/v1/audit.proto"];
+const FILES: [&str; 3] = [
+    "deploy/v1/deploy.proto",
+    "deploy/v1/audit.proto",
+    "deploy/v1/traffic.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={INCLUDE}");

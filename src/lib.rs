@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!            wire ──┐
-//!                   ├──▶ service ──▶ store ──▶ domain
+//!                   ├──▶ service ──▶ traffic ──▶ store ──▶ domain
 //!     reconciler ───┘
 //!   run, server and cli compose; nothing imports them; clock, config and telemetry are leaves
 //! ```
@@ -14,6 +14,8 @@ pub mod domain; // what a deployment is and how it moves: pure
 
 pub mod clock; // time as a value
 pub mod telemetry; // logs, metrics, traces
+
+pub mod traffic; // which versions are served, in memory
 
 pub mod service;
 pub mod store; // where deployments are kept; the only module that knows SQL // the use cases: transactions, ids, time, the audit trail

@@ -19,7 +19,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -29,8 +29,9 @@ use crate::{
     config::{Config, Listen},
     reconciler::Reconciler,
     service::Service,
-    store::Store,
+    store::{self, Store},
     telemetry::Telemetry,
+    traffic,
     wire::{self, Readiness},
 };
 
@@ -81,7 +82,7 @@ pub struct Server {
     drain: Duration,
     stop: Stopper,
     tasks: TaskTracker,
-    stop_reconciler: CancellationToken,
+    stop_tasks: CancellationToken,
     runs_reconciler: bool,
 }
 
@@ -97,6 +98,9 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
+    /// The traffic table can't be read.
+    #[error("the traffic table can't be read: {0}")]
+    Traffic(#[from] store::Error),
     /// The contract can't be reflected, which is a bug.
     #[error("the contract can't be reflected: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -128,6 +132,7 @@ impl Server {
             metrics.observe_pool(pool.name, pool.read);
         }
         let service = Service::new(store, metrics, config.gate_timeout);
+        service.traffic().refresh(service.store()).await?;
         let (reporter, health) = tonic_health::server::health_reporter();
         let readiness = Readiness::new(config.telemetry.service_version.clone(), reporter);
         let router = wire::router(wire::Routes {
@@ -148,7 +153,7 @@ impl Server {
             drain,
             stop: Stopper(Arc::new(watch::Sender::new(None))),
             tasks: TaskTracker::new(),
-            stop_reconciler: CancellationToken::new(),
+            stop_tasks: CancellationToken::new(),
             runs_reconciler: true,
         })
     }
@@ -184,8 +189,9 @@ impl Server {
         let check = self.tasks.spawn(watch_storage(
             self.service.store().clone(),
             self.readiness.clone(),
-            self.stop_reconciler.clone(),
+            self.stop_tasks.clone(),
         ));
+        let feeders = self.start_feeding();
         tracing::info!(address = %self.address, "serving");
         let graceful = GracefulShutdown::new();
         let mut stop = self.stop.0.subscribe();
@@ -196,7 +202,7 @@ impl Server {
 
         tracing::info!("stopping");
         self.readiness.stop().await;
-        self.stop_reconciler.cancel();
+        self.stop_tasks.cancel();
         let mut stop = self.stop.0.subscribe();
         self.accept_until(&graceful, async {
             let at_once = stop.wait_for(|how| *how == Some(Stop::AtOnce));
@@ -205,13 +211,15 @@ impl Server {
         })
         .await;
         drop(self.listener);
+        // Streams end with a status of ours, before their connections do.
+        self.service.traffic().close();
         if tokio::time::timeout(FINISH, graceful.shutdown())
             .await
             .is_err()
         {
             tracing::warn!("requests were still in flight when the time to finish them was up");
         }
-        for task in [reconciler, Some(check)].into_iter().flatten() {
+        for task in reconciler.into_iter().chain([check]).chain(feeders) {
             // A panic there is on record already.
             let _ = task.await;
         }
@@ -221,9 +229,24 @@ impl Server {
 
     fn start_reconciler(&self) -> Option<JoinHandle<()>> {
         let reconciler = Reconciler::new(&self.service);
-        let stop = self.stop_reconciler.clone();
+        let stop = self.stop_tasks.clone();
         self.runs_reconciler
             .then(|| self.tasks.spawn(reconciler.run(stop)))
+    }
+
+    /// Keeps the traffic table fed.
+    fn start_feeding(&self) -> [JoinHandle<()>; 2] {
+        let hint = Arc::new(Notify::new());
+        let (service, stop) = (self.service.clone(), self.stop_tasks.clone());
+        let feed = traffic::feed(
+            service.traffic().clone(),
+            service.store().clone(),
+            service.metrics().clone(),
+            Arc::clone(&hint),
+            stop.clone(),
+        );
+        let listen = async move { service.store().listen_for_traffic(hint, stop).await };
+        [self.tasks.spawn(feed), self.tasks.spawn(listen)]
     }
 
     async fn accept_until(&self, graceful: &GracefulShutdown, end: impl Future<Output = ()>) {

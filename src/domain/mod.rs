@@ -6,6 +6,7 @@
 //! next. Time comes in as a value.
 
 pub mod audit;
+pub mod bucket;
 pub mod decide;
 pub mod deployment;
 pub mod gate;

@@ -1,6 +1,9 @@
 //! What the reconciler does with a deployment that it has claimed.
 
-use super::{Service, change::Change};
+use super::{
+    Service,
+    change::{Change, Stored},
+};
 use crate::{
     domain::audit::Caller,
     store::{self, Claim, Tx},
@@ -30,10 +33,8 @@ impl Service {
             })
             .await;
         match stored {
-            Ok(records) => {
-                if !records.is_empty() {
-                    self.done(&records);
-                }
+            Ok(stored) => {
+                self.done(&stored);
                 Ok(Advanced::Done)
             }
             // A conflict that stays one after its retries is a caller's change that came between.
@@ -43,10 +44,7 @@ impl Service {
     }
 }
 
-async fn advance_within(
-    tx: &Tx,
-    claim: &Claim,
-) -> Result<Vec<crate::domain::audit::Record>, store::Error> {
+async fn advance_within(tx: &Tx, claim: &Claim) -> Result<Stored, store::Error> {
     let Some(deployment) = tx.hold_deployment(claim.deployment_id).await? else {
         return Err(store::Error::Corrupt {
             table: "deployment_work",
@@ -59,8 +57,5 @@ async fn advance_within(
         .await?;
     let mut change = Change::of(deployment, served);
     change.settle(tx, now).await?;
-    let stored = change
-        .store(tx, &Caller::system(), Some(claim), now)
-        .await?;
-    Ok(stored.records)
+    change.store(tx, &Caller::system(), Some(claim), now).await
 }

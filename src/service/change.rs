@@ -39,6 +39,8 @@ pub(super) struct Stored {
     pub(super) deployment: Deployment,
     pub(super) made: Option<Deployment>,
     pub(super) records: Vec<Record>,
+    /// Where it has changed.
+    pub(super) traffic: Option<Traffic>,
 }
 
 impl Change {
@@ -123,7 +125,7 @@ impl Change {
             before,
             served,
             mut deployment,
-            traffic,
+            mut traffic,
             records,
             made,
             due_at,
@@ -151,14 +153,16 @@ impl Change {
             tx.call_line(&deployment.prompt_id, &deployment.environment, now)
                 .await?;
         }
-        if !traffic.serves_the_same_as(&served) {
-            tx.put_traffic(&traffic, now).await?;
+        let has_shifted = !traffic.serves_the_same_as(&served);
+        if has_shifted {
+            tx.put_traffic(&mut traffic, now).await?;
         }
         let made = made.map(|(made, _)| made);
         Ok(Stored {
             deployment,
             made,
             records,
+            traffic: has_shifted.then_some(traffic),
         })
     }
 }

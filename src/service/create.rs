@@ -45,7 +45,7 @@ impl Service {
             })
             .await
             .map_err(|error| of_store(&error, "prompt", prompt))?;
-        self.done(&stored.records);
+        self.done(&stored);
         Ok(stored.deployment)
     }
 

@@ -23,6 +23,14 @@ pub enum Error {
         /// Its id, as it was given.
         id: String,
     },
+    /// The environment serves no version of the prompt: an answer, and not an outage.
+    #[error("environment '{environment}' serves no version of prompt '{prompt_id}'")]
+    NothingServed {
+        /// The environment.
+        environment: String,
+        /// The prompt.
+        prompt_id: String,
+    },
     /// The state of things forbids it.
     #[error("{denied}")]
     Denied {
@@ -62,6 +70,7 @@ impl Error {
         match self {
             Self::Invalid(_) => "INVALID_REQUEST",
             Self::NotFound { .. } => "NOT_FOUND",
+            Self::NothingServed { .. } => "NOTHING_SERVED",
             Self::Denied { verb, denied } => denied_reason(*verb, denied),
             Self::Conflict { .. } => "CHANGED_MEANWHILE",
             Self::TooMany(_) => "LIMIT_REACHED",

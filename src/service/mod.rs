@@ -6,9 +6,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
 use crate::{
-    domain::{audit::Record, state::Status, violation::Violations},
+    domain::{state::Status, violation::Violations},
     store::Store,
     telemetry::{Cause, Metrics},
+    traffic::Table,
 };
 
 mod advance;
@@ -18,13 +19,17 @@ mod error;
 mod events;
 mod gates;
 mod read;
+mod traffic;
 mod verbs;
 
 pub use advance::Advanced;
 pub use error::Error;
 pub use events::{EventPage, EventQuery};
 pub use read::{DeploymentPage, DeploymentQuery, Progress};
+pub use traffic::Split;
 pub use verbs::RolledBack;
+
+use change::Stored;
 
 /// The use cases. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -33,6 +38,7 @@ pub struct Service {
     wake: Arc<Notify>,
     metrics: Metrics,
     gate_timeout: Duration,
+    traffic: Table,
 }
 
 impl Service {
@@ -45,6 +51,7 @@ impl Service {
             wake: Arc::new(Notify::new()),
             metrics,
             gate_timeout,
+            traffic: Table::default(),
         }
     }
 
@@ -63,6 +70,12 @@ impl Service {
         &self.store
     }
 
+    /// The traffic table in memory.
+    #[must_use]
+    pub fn traffic(&self) -> &Table {
+        &self.traffic
+    }
+
     /// The counters.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
@@ -74,9 +87,13 @@ impl Service {
         self.wake.notified().await;
     }
 
-    /// Counts what was done, and wakes the reconciler.
-    fn done(&self, records: &[Record]) {
-        for record in records {
+    /// Counts what was done, serves what has changed, and wakes the reconciler.
+    fn done(&self, stored: &Stored) {
+        if let Some(traffic) = &stored.traffic {
+            self.traffic.apply_own(traffic.clone());
+            self.store.hint_traffic();
+        }
+        for record in &stored.records {
             let from = record.from.map_or("NONE", Status::as_str);
             let cause = if record.by_system {
                 Cause::System
@@ -86,7 +103,9 @@ impl Service {
             self.metrics
                 .transition(record.action.as_str(), from, record.to.as_str(), cause);
         }
-        self.wake.notify_one();
+        if !stored.records.is_empty() {
+            self.wake.notify_one();
+        }
     }
 
     /// Counts what was refused.

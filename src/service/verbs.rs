@@ -158,7 +158,7 @@ impl Service {
             .map_err(|error| of_store(&error, "deployment", id))?;
         match ended {
             Ended::Done(stored) => {
-                self.done(&stored.records);
+                self.done(&stored);
                 Ok(*stored)
             }
             Ended::NotFound => Err(not_found(id)),

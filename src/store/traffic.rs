@@ -1,10 +1,16 @@
 //! The traffic table.
 
+use std::{sync::Arc, time::Duration};
+
 use sea_orm::{
     ActiveValue::Set,
-    EntityTrait as _, ExprTrait as _, QuerySelect as _,
+    ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, ExprTrait as _, QueryFilter as _,
+    QuerySelect as _,
     sea_query::{Expr, LockType, OnConflict},
 };
+use sqlx::postgres::PgListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Store, Tx,
@@ -16,6 +22,12 @@ use crate::domain::{
     ids::{Environment, PromptId},
     traffic::{Candidate, Stable, Traffic},
 };
+
+/// The channel on which replicas hint at changes. A hint holds a lock of the whole database while
+/// it commits, so it is sent after the change and not with it.
+const CHANNEL: &str = "delos_deploy_traffic";
+/// Pause before a broken listener is opened again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 impl Store {
     /// What an environment serves of a prompt.
@@ -31,6 +43,93 @@ impl Store {
             .one(&self.reader)
             .await?;
         read(prompt_id, environment, row)
+    }
+
+    /// The last revision given out in each environment.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn traffic_revisions(&self) -> Result<Vec<(String, i64)>, Error> {
+        let rows = traffic_revision::Entity::find().all(&self.reader).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| (row.environment, row.revision))
+            .collect())
+    }
+
+    /// What has changed in an environment after a revision, and the revision up to which that is
+    /// all of it.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn traffic_after(
+        &self,
+        environment: &str,
+        revision: i64,
+    ) -> Result<(Vec<Traffic>, i64), Error> {
+        let rows = traffic::Entity::find()
+            .filter(traffic::Column::Environment.eq(environment))
+            .filter(traffic::Column::Revision.gt(revision))
+            .all(&self.reader)
+            .await?;
+        // Revisions become visible in their order, so that below the highest one none is missing.
+        let highest = rows
+            .iter()
+            .map(|row| row.revision)
+            .max()
+            .unwrap_or(revision);
+        let corrupt = |what| Error::Corrupt {
+            table: "traffic",
+            what,
+        };
+        let read_row = |row: traffic::Model| {
+            let prompt_id = PromptId::parse(&row.prompt_id).map_err(corrupt)?;
+            let environment = Environment::parse(&row.environment).map_err(corrupt)?;
+            read(&prompt_id, &environment, Some(row))
+        };
+        let rows: Result<Vec<_>, _> = rows.into_iter().map(read_row).collect();
+        Ok((rows?, highest))
+    }
+
+    /// Tells the other replicas that traffic has changed: a hint, which may get lost. Nobody waits
+    /// for it.
+    pub fn hint_traffic(&self) {
+        if !self.is_postgres() {
+            return;
+        }
+        let db = self.background.clone();
+        self.transactions.spawn(async move {
+            if let Err(error) = db.execute_unprepared(&format!("NOTIFY {CHANNEL}")).await {
+                tracing::debug!(%error, "the other replicas learn of a change by their poll");
+            }
+        });
+    }
+
+    /// Passes on what other replicas hint at, until it is told to stop. Where hints can't be had
+    /// there are none; who waits for them must look by itself now and then.
+    pub async fn listen_for_traffic(&self, hint: Arc<Notify>, stop: CancellationToken) {
+        if !self.is_postgres() {
+            return;
+        }
+        let pool = self.background.get_postgres_connection_pool();
+        let listen = async {
+            loop {
+                if let Ok(mut listener) = PgListener::connect_with(pool).await
+                    && listener.listen(CHANNEL).await.is_ok()
+                {
+                    // What was written while there was no listener has to be looked for.
+                    hint.notify_one();
+                    while listener.recv().await.is_ok() {
+                        hint.notify_one();
+                    }
+                }
+                tokio::time::sleep(LISTEN_AGAIN).await;
+            }
+        };
+        tokio::select! {
+            () = listen => {}
+            () = stop.cancelled() => {}
+        }
     }
 }
 
@@ -83,7 +182,7 @@ impl Tx {
     ///
     /// # Errors
     /// The storage failed.
-    pub async fn put_traffic(&self, after: &Traffic, now: Timestamp) -> Result<(), Error> {
+    pub async fn put_traffic(&self, after: &mut Traffic, now: Timestamp) -> Result<(), Error> {
         let first = traffic_revision::ActiveModel {
             environment: Set(after.environment.to_string()),
             revision: Set(1),
@@ -96,6 +195,7 @@ impl Tx {
             .on_conflict(count_up)
             .exec_with_returning(&self.db)
             .await?;
+        after.revision = given.revision;
         traffic::Entity::update(row(after, given.revision, now))
             .exec_without_returning(&self.db)
             .await?;

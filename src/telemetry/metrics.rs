@@ -99,6 +99,8 @@ struct Instruments {
     reconciler_steps: Counter<u64>,
     lease_takeovers: Counter<u64>,
     build_info: Gauge<u64>,
+    traffic_age: Gauge<f64>,
+    traffic_watchers: Gauge<u64>,
     pools: Pools,
     /// Held, because its callback is what reads the pools.
     _pool_connections: ObservableGauge<u64>,
@@ -132,6 +134,15 @@ impl Metrics {
             build_info: meter
                 .u64_gauge("deploy.build.info")
                 .with_description("Always 1; its label is the version that runs.")
+                .build(),
+            traffic_age: meter
+                .f64_gauge("deploy.traffic.age")
+                .with_unit("s")
+                .with_description("Time since the traffic table was read from the storage.")
+                .build(),
+            traffic_watchers: meter
+                .u64_gauge("deploy.traffic.watchers")
+                .with_description("Streams that watch the traffic table.")
                 .build(),
             _pool_connections: pools.gauge(meter),
             pools,
@@ -216,6 +227,13 @@ impl Metrics {
     /// A lease was taken over from another replica: `deploy_lease_takeovers_total`.
     pub fn lease_takeover(&self) {
         self.0.lease_takeovers.add(1, &[]);
+    }
+
+    /// How long ago the traffic table was read from the storage, and how many watch it:
+    /// `deploy_traffic_age_seconds` and `deploy_traffic_watchers`.
+    pub fn traffic(&self, age: Duration, watchers: u64) {
+        self.0.traffic_age.record(age.as_secs_f64(), &[]);
+        self.0.traffic_watchers.record(watchers, &[]);
     }
 
     /// Reads a pool at every scrape: `deploy_pool_connections{pool, state}`.

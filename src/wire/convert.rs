@@ -1,21 +1,26 @@
 //! How messages and values of the domain correspond: once, for every protocol.
 
+use std::sync::Arc;
+
 use crate::{
     domain::{
         Timestamp,
         audit::Event,
+        bucket::Arm,
         deployment::{
             ConditionResult, Deployment, DeploymentRequest, GateResult, Rollout, Verdict,
         },
         gate::{Condition, ConditionRequest, Gate, GateRequest, Source},
         state::Status,
         strategy::{Strategy, StrategyRequest, StrategyType},
+        traffic::Traffic,
         violation::Violations,
     },
     service::{
-        DeploymentPage, DeploymentQuery, Error, EventPage, EventQuery, Progress, RolledBack,
+        DeploymentPage, DeploymentQuery, Error, EventPage, EventQuery, Progress, RolledBack, Split,
     },
     store::Metrics,
+    traffic::Update,
     wire::pb,
 };
 
@@ -327,6 +332,89 @@ impl From<Metrics> for pb::DeploymentMetrics {
             error_rate: metrics.error_rate,
             quality_score: metrics.quality_score,
             request_count: i32::try_from(metrics.request_count).unwrap_or(i32::MAX),
+        }
+    }
+}
+
+impl From<&Traffic> for pb::Traffic {
+    fn from(traffic: &Traffic) -> Self {
+        let (stable, candidate) = (traffic.stable.as_ref(), traffic.candidate.as_ref());
+        let deployment = candidate.map(|candidate| candidate.deployment_id);
+        let deployment = deployment.or(stable.map(|stable| stable.deployment_id));
+        Self {
+            prompt_id: traffic.prompt_id.to_string(),
+            environment: traffic.environment.to_string(),
+            stable_version: traffic.stable_version(),
+            candidate_version: candidate.map_or(0, |candidate| candidate.version),
+            candidate_percentage: candidate.map_or(0, |candidate| candidate.percentage.into()),
+            deployment_id: deployment.map_or_else(String::new, |id| id.to_string()),
+            revision: traffic.revision,
+        }
+    }
+}
+
+impl From<Arc<Traffic>> for pb::GetTrafficResponse {
+    fn from(traffic: Arc<Traffic>) -> Self {
+        Self {
+            traffic: Some(traffic.as_ref().into()),
+        }
+    }
+}
+
+impl From<(Vec<Arc<Traffic>>, i64)> for pb::ListTrafficResponse {
+    fn from((traffic, revision): (Vec<Arc<Traffic>>, i64)) -> Self {
+        Self {
+            traffic: traffic
+                .iter()
+                .map(|traffic| traffic.as_ref().into())
+                .collect(),
+            revision,
+        }
+    }
+}
+
+impl From<Update> for pb::WatchTrafficResponse {
+    fn from(update: Update) -> Self {
+        Self {
+            traffic: update
+                .traffic
+                .iter()
+                .map(|traffic| traffic.as_ref().into())
+                .collect(),
+            revision: update.revision,
+            snapshot: update.snapshot,
+        }
+    }
+}
+
+impl From<Split> for pb::ResolveVersionResponse {
+    fn from(split: Split) -> Self {
+        let Split {
+            assignment,
+            traffic,
+        } = split;
+        let (arm, name) = match assignment.arm {
+            Arm::Stable => (pb::Arm::Stable, "stable"),
+            Arm::Candidate => (pb::Arm::Candidate, "candidate"),
+            Arm::Preview => (pb::Arm::Preview, "preview"),
+        };
+        let deployment_id = assignment.deployment_id.to_string();
+        // The first two are OpenTelemetry's GenAI conventions, the others ours.
+        let attributes = [
+            ("gen_ai.prompt.name", traffic.prompt_id.to_string()),
+            ("gen_ai.prompt.version", assignment.version.to_string()),
+            ("delos.environment", traffic.environment.to_string()),
+            ("delos.deployment.id", deployment_id.clone()),
+            ("delos.deployment.arm", name.to_owned()),
+        ];
+        Self {
+            version: assignment.version,
+            arm: arm.into(),
+            deployment_id,
+            revision: traffic.revision,
+            attributes: attributes
+                .map(|(name, value)| (name.to_owned(), value))
+                .into(),
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn meaning(error: &Error) -> Meaning {
             StatusCode::BAD_REQUEST,
             "The request is malformed",
         ),
-        Error::NotFound { .. } => (
+        Error::NotFound { .. } | Error::NothingServed { .. } => (
             Code::NotFound,
             StatusCode::NOT_FOUND,
             "There is no such thing",
@@ -74,6 +74,7 @@ pub(super) fn status(error: &Error) -> Status {
             );
         }
         Error::NotFound { .. }
+        | Error::NothingServed { .. }
         | Error::Conflict { .. }
         | Error::TooMany(_)
         | Error::Unavailable { .. }
@@ -96,6 +97,7 @@ fn message(error: &Error) -> String {
             each.join("; ")
         }
         Error::NotFound { .. }
+        | Error::NothingServed { .. }
         | Error::Denied { .. }
         | Error::Conflict { .. }
         | Error::TooMany(_)
@@ -124,6 +126,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::Denied { .. }
         | Error::Invalid(_)
         | Error::NotFound { .. }
+        | Error::NothingServed { .. }
         | Error::Conflict { .. }
         | Error::TooMany(_)
         | Error::Unavailable { .. }
@@ -136,7 +139,11 @@ fn retry_after(error: &Error) -> Option<Duration> {
         Error::Unavailable { retry_after, .. } => Some(*retry_after),
         Error::TooMany(_) => Some(Duration::from_secs(60)),
         Error::Conflict { .. } => Some(Duration::from_millis(50)),
-        Error::Invalid(_) | Error::NotFound { .. } | Error::Denied { .. } | Error::Internal => None,
+        Error::Invalid(_)
+        | Error::NotFound { .. }
+        | Error::NothingServed { .. }
+        | Error::Denied { .. }
+        | Error::Internal => None,
     }
 }
 

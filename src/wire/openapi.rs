@@ -30,7 +30,7 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
         .description(Some(DESCRIPTION))
         .build();
     document.tags = Some(
-        ["Deployments", "Quality gates", "Audit", "Health"]
+        ["Deployments", "Quality gates", "Traffic", "Audit", "Health"]
             .map(|name| TagBuilder::new().name(name).build())
             .to_vec(),
     );

@@ -23,6 +23,7 @@ use super::{
     openapi,
     pb::{
         self, audit_service_server::AuditServiceServer, deploy_service_server::DeployServiceServer,
+        traffic_service_server::TrafficServiceServer,
     },
     rest::{self, Rest},
 };
@@ -106,7 +107,8 @@ where
         readiness: parts.readiness.clone(),
     };
     let routes = TonicRoutes::new(DeployServiceServer::new(grpc.clone()))
-        .add_service(AuditServiceServer::new(grpc))
+        .add_service(AuditServiceServer::new(grpc.clone()))
+        .add_service(TrafficServiceServer::new(grpc))
         .add_service(parts.health.clone())
         // Older grpcurl asks for v1alpha.
         .add_service(reflection().build_v1()?)

@@ -55,6 +55,14 @@ macro_rules! message_schemas {
 }
 
 message_schemas! {
+    GetTrafficRequest,
+    GetTrafficResponse,
+    ListTrafficRequest,
+    ListTrafficResponse,
+    ResolveVersionRequest,
+    ResolveVersionResponse,
+    WatchTrafficRequest,
+    WatchTrafficResponse,
     ApproveDeploymentRequest,
     ApproveDeploymentResponse,
     CancelDeploymentRequest,

@@ -11,9 +11,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("clock", &["domain"]),
     ("telemetry", &[]),
     ("store", &["store", "domain", "clock"]),
-    ("service", &["service", "store", "domain", "telemetry"]),
+    ("traffic", &["traffic", "store", "domain", "telemetry"]),
+    (
+        "service",
+        &["service", "traffic", "store", "domain", "telemetry"],
+    ),
     ("reconciler", &["service", "store", "telemetry"]),
-    ("wire", &["wire", "service", "store", "domain", "telemetry"]),
+    (
+        "wire",
+        &["wire", "service", "traffic", "store", "domain", "telemetry"],
+    ),
     ("config", &["store", "telemetry", "wire"]),
 ];
 

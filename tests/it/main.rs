@@ -12,3 +12,4 @@ mod lifecycle;
 mod replicas;
 mod store;
 mod telemetry;
+mod traffic;

@@ -198,7 +198,8 @@ async fn dropped_requests_leave_no_session_in_a_transaction() {
                 if number % 2 == 0 {
                     let headers = [("content-type", "application/json")];
                     let body = gradual(&prompt).to_string();
-                    let call = http::send(&address, "POST", "/v1/deployments", &headers, body.into());
+                    let call =
+                        http::send(&address, "POST", "/v1/deployments", &headers, body.into());
                     tokio::time::timeout(patience, call).await.is_err()
                 } else {
                     let call = create(&service, &prompt);
@@ -206,7 +207,11 @@ async fn dropped_requests_leave_no_session_in_a_transaction() {
                 }
             }
         });
-        dropped += join_all(calls).await.into_iter().filter(|dropped| *dropped).count();
+        dropped += join_all(calls)
+            .await
+            .into_iter()
+            .filter(|dropped| *dropped)
+            .count();
         no_session_stays_in_a_transaction(&mut database).await;
     }
     assert!(dropped > 200, "only {dropped} requests were dropped");
@@ -246,25 +251,7 @@ async fn no_session_stays_in_a_transaction(database: &mut sqlx::PgConnection) {
 async fn a_database_that_goes_away_is_unavailable_and_comes_back() {
     let app = App::start(Storage::Postgres).await;
     let created = app.create(gradual("greeting")).await;
-    let name = app.settings()["DELOS_DB_NAME"].clone();
-    let mut admin =
-        postgres::connect(&[("DELOS_DB_NAME".to_owned(), "postgres".to_owned())].into()).await;
-    let run = async |admin: &mut sqlx::PgConnection, sql: String| {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-            .execute(admin)
-            .await
-            .unwrap();
-    };
-    run(
-        &mut admin,
-        format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"),
-    )
-    .await;
-    run(
-        &mut admin,
-        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"),
-    )
-    .await;
+    postgres::turn_away(app.settings()).await;
     let path = format!("/v1/deployments/{}", id(&created));
     let answer = app.rest("GET", &path, None).await;
     assert_eq!(
@@ -277,11 +264,7 @@ async fn a_database_that_goes_away_is_unavailable_and_comes_back() {
     assert_eq!(answer.status, 503, "{answer:?}");
     wait_for(&app, 503).await;
 
-    run(
-        &mut admin,
-        format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"),
-    )
-    .await;
+    postgres::let_in(app.settings()).await;
     wait_for(&app, 200).await;
     assert_eq!(
         app.get(&id(&created)).await["status"],

@@ -2,7 +2,7 @@
 
 use axum::{Json, extract::State};
 
-use super::extract::{Id, Query};
+use super::extract::Query;
 use crate::{
     service::Service,
     wire::{convert, error::Problem, pb},
@@ -19,10 +19,8 @@ use crate::{
 )]
 pub(super) async fn of_deployment(
     State(service): State<Service>,
-    id: Id,
-    Query(mut message): Query<pb::ListEventsRequest>,
+    Query(message): Query<pb::ListEventsRequest>,
 ) -> Result<Json<pb::ListEventsResponse>, Problem> {
-    message.deployment_id = id.agree("deployment_id", &message.deployment_id)?;
     let (query, size, token) = convert::event_query(message);
     Ok(Json(service.events(&query, size, &token).await?.into()))
 }

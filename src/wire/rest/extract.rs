@@ -2,7 +2,7 @@
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Request, rejection::BytesRejection},
+    extract::{FromRequest, FromRequestParts, RawPathParams, Request, rejection::BytesRejection},
     response::IntoResponse,
 };
 use http::{HeaderValue, StatusCode, header, request::Parts};
@@ -86,22 +86,31 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for Body<T> {
     }
 }
 
-/// The query string, as the fields of a message.
+/// The query string and the names in the path, as the fields of a message.
 pub(super) struct Query<T>(pub(super) T);
 
-impl<S: Sync, T: DeserializeOwned + ToSchema> FromRequestParts<S> for Query<T> {
+impl<S: Send + Sync, T: DeserializeOwned + ToSchema> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let descriptor = descriptor(&T::name());
         let mut fields = Map::new();
+        let path = RawPathParams::from_request_parts(parts, state).await;
+        let path = path.map_err(|rejection| Problem::of_field("path", rejection.body_text()))?;
+        let in_path = |name: &str| path.iter().any(|(known, _)| known == name);
+        for (name, text) in &path {
+            fields.insert(name.to_owned(), Value::from(text));
+        }
         for (name, text) in
             url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
         {
             let field = field(&descriptor, &name)?;
             let value = value(&field, &text).map_err(|why| Problem::of_field(&*name, why))?;
-            if fields.insert(field.name().to_owned(), value).is_some() {
-                return Err(Problem::of_field(name, "is given more than once"));
+            match fields.insert(field.name().to_owned(), value.clone()) {
+                Some(before) if before != value || !in_path(field.name()) => {
+                    return Err(Problem::of_field(name, "is given more than once"));
+                }
+                Some(_) | None => {}
             }
         }
         // An empty value is as good as none.

@@ -15,6 +15,7 @@ mod events;
 mod extract;
 mod gates;
 mod health;
+mod traffic;
 
 /// Largest body of a request, in bytes.
 const BODY_MAX: usize = 1024 * 1024;
@@ -38,6 +39,10 @@ pub(super) fn routes() -> (Router<Rest>, OpenApi) {
         .routes(routes!(events::of_deployment))
         .routes(routes!(events::list))
         .routes(routes!(gates::create, gates::list))
+        .routes(routes!(traffic::resolve))
+        .routes(routes!(traffic::get))
+        .routes(routes!(traffic::list))
+        .routes(routes!(traffic::watch))
         .routes(routes!(health::health))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .split_for_parts()

@@ -58,3 +58,40 @@ pub(crate) async fn send(
 pub(crate) async fn get(address: &str, path: &str) -> Result<Answer, Error> {
     send(address, "GET", path, &[], Bytes::new()).await
 }
+
+/// A stream of Server-Sent Events.
+pub(crate) struct Events {
+    body: hyper::body::Incoming,
+    text: String,
+}
+
+/// Opens a stream of Server-Sent Events.
+pub(crate) async fn events(address: &str, path: &str) -> Events {
+    let request = http::Request::get(format!("http://{address}{path}"))
+        .body(Full::new(Bytes::new()))
+        .unwrap();
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let response = client.request(request).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    Events {
+        body: response.into_body(),
+        text: String::new(),
+    }
+}
+
+impl Events {
+    /// The next event, as it is written.
+    pub(crate) async fn next(&mut self) -> String {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let event = event.to_owned();
+                self.text = rest.to_owned();
+                return event;
+            }
+            let frame =
+                tokio::time::timeout(std::time::Duration::from_secs(20), self.body.frame()).await;
+            let data = frame.unwrap().unwrap().unwrap().into_data().unwrap();
+            self.text.push_str(std::str::from_utf8(&data).unwrap());
+        }
+    }
+}

@@ -242,6 +242,13 @@ impl App {
     }
 }
 
+impl App {
+    /// Tells the service to stop, without waiting.
+    pub(crate) fn stop(&self, how: Stop) {
+        self.stopper.stop(how);
+    }
+}
+
 /// The variables of a service over an empty storage.
 pub(crate) async fn settings(
     storage: Storage,

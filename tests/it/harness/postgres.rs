@@ -6,6 +6,9 @@ use uuid::Uuid;
 /// Where the test run's PostgreSQL listens: `scripts/with-services` sets it.
 const PORT: &str = "DELOS_TEST_POSTGRES_PORT";
 
+/// The variables of a service.
+type Settings = std::collections::BTreeMap<String, String>;
+
 fn port() -> u16 {
     std::env::var(PORT)
         .ok()
@@ -45,8 +48,34 @@ pub(crate) async fn settings() -> Vec<(&'static str, String)> {
 }
 
 /// A connection of the test's own to the database of a service.
-pub(crate) async fn connect(settings: &std::collections::BTreeMap<String, String>) -> PgConnection {
+pub(crate) async fn connect(settings: &Settings) -> PgConnection {
     PgConnection::connect_with(&options(&settings["DELOS_DB_NAME"]))
         .await
         .unwrap()
+}
+
+/// Closes the database of a service, and cuts its sessions.
+pub(crate) async fn turn_away(settings: &Settings) {
+    let name = &settings["DELOS_DB_NAME"];
+    run(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
+    run(format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+    ))
+    .await;
+}
+
+/// Opens the database of a service again.
+pub(crate) async fn let_in(settings: &Settings) {
+    let name = &settings["DELOS_DB_NAME"];
+    run(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true")).await;
+}
+
+async fn run(sql: String) {
+    let mut admin = PgConnection::connect_with(&options("postgres"))
+        .await
+        .unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+        .execute(&mut admin)
+        .await
+        .unwrap();
 }

@@ -2,6 +2,10 @@
 
 use tonic::{Request, Response, Status};
 
+mod traffic;
+
+pub(super) use traffic::KEEP_ALIVE;
+
 use super::{
     caller::caller,
     convert,
@@ -11,7 +15,7 @@ use super::{
 };
 use crate::{domain::audit::Caller, service::Service};
 
-/// Both services.
+/// Every service of ours.
 #[derive(Debug, Clone)]
 pub(super) struct Grpc {
     pub(super) service: Service,

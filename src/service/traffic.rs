@@ -1,0 +1,118 @@
+//! Which version to serve: answered from the table in memory.
+
+use std::sync::Arc;
+
+use super::Error;
+use crate::{
+    domain::{
+        bucket::{Assignment, assign},
+        ids::{Environment, PromptId},
+        traffic::Traffic,
+        violation::Violations,
+    },
+    service::Service,
+    traffic,
+};
+
+/// Longest targeting key, in characters.
+const TARGETING_KEY_MAX: usize = 1024;
+
+/// What is served to a targeting key, and the split that it was decided by.
+#[derive(Debug, Clone)]
+pub struct Split {
+    /// The version to serve.
+    pub assignment: Assignment,
+    /// The split.
+    pub traffic: Arc<Traffic>,
+}
+
+impl Service {
+    /// The version to serve for a targeting key (empty for none).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], or [`Error::NothingServed`].
+    pub fn resolve(
+        &self,
+        environment: &str,
+        prompt_id: &str,
+        targeting_key: &str,
+        preview: bool,
+    ) -> Result<Split, Error> {
+        // What is known has a good name; only what is not known needs to be looked at closer.
+        let Some(traffic) = self.traffic.get(environment, prompt_id) else {
+            return Err(why_nothing(environment, prompt_id));
+        };
+        // Bytes are counted before characters, which takes longer.
+        if targeting_key.len() > TARGETING_KEY_MAX {
+            let mut violations = Violations::default();
+            violations.check_length("targeting_key", targeting_key, TARGETING_KEY_MAX);
+            violations.finish(Some(())).map_err(Error::Invalid)?;
+        }
+        let assignment = assign(&traffic, targeting_key, preview);
+        let assignment = assignment.ok_or_else(|| nothing_served(environment, prompt_id))?;
+        Ok(Split {
+            assignment,
+            traffic,
+        })
+    }
+
+    /// The split of a prompt.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], or [`Error::NothingServed`].
+    pub fn split(&self, environment: &str, prompt_id: &str) -> Result<Arc<Traffic>, Error> {
+        let traffic = self.traffic.get(environment, prompt_id);
+        traffic.ok_or_else(|| why_nothing(environment, prompt_id))
+    }
+
+    /// The splits of an environment, by prompt, and the revision that they show.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn splits(&self, environment: &str) -> Result<(Vec<Arc<Traffic>>, i64), Error> {
+        let snapshot = self.traffic.snapshot();
+        if let Some(found) = snapshot.environment(environment) {
+            return Ok((found.after(0), found.revision));
+        }
+        // Where nothing was ever served there is nothing to list.
+        check_environment(environment).map(|_| (Vec::new(), 0))
+    }
+
+    /// The changes of an environment, to be watched.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn watch(&self, environment: &str, revision: i64) -> Result<traffic::Watch, Error> {
+        let mut violations = Violations::default();
+        let name = violations.take("environment", Environment::parse(environment));
+        if revision < 0 {
+            violations.add("revision", format!("is {revision}; must not be negative"));
+        }
+        let name = violations.finish(name).map_err(Error::Invalid)?;
+        Ok(self.traffic.watch(name.as_str(), revision))
+    }
+}
+
+fn check_environment(environment: &str) -> Result<Environment, Error> {
+    let mut violations = Violations::default();
+    let name = violations.take("environment", Environment::parse(environment));
+    violations.finish(name).map_err(Error::Invalid)
+}
+
+/// Why there is nothing of these names: they are no names, or nothing is served.
+fn why_nothing(environment: &str, prompt_id: &str) -> Error {
+    let mut violations = Violations::default();
+    violations.take("environment", Environment::parse(environment));
+    violations.take("prompt_id", PromptId::parse(prompt_id));
+    match violations.finish(Some(())) {
+        Ok(()) => nothing_served(environment, prompt_id),
+        Err(violations) => Error::Invalid(violations),
+    }
+}
+
+fn nothing_served(environment: &str, prompt_id: &str) -> Error {
+    Error::NothingServed {
+        environment: environment.to_owned(),
+        prompt_id: prompt_id.to_owned(),
+    }
+}

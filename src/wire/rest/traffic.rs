@@ -1,0 +1,139 @@
+//! `/v1/environments`: what is served.
+
+use std::convert::Infallible;
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse as _, Response, Sse, sse::Event},
+};
+use futures_util::{Stream, StreamExt as _, stream};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::extract::Query;
+use crate::{
+    service::Service,
+    wire::{error::Problem, grpc::KEEP_ALIVE, pb},
+};
+
+/// Say which version to serve
+#[utoipa::path(
+    get,
+    path = "/v1/environments/{environment}/prompts/{prompt_id}/version",
+    tag = "Traffic",
+    operation_id = "ResolveVersion",
+    params(pb::ResolveVersionRequest),
+    responses(
+        (status = OK, body = pb::ResolveVersionResponse, headers(("ETag" = String, description = "The revision of the split")), description = "The version"),
+        (status = NOT_MODIFIED, description = "The split is the one of `If-None-Match`"),
+    ),
+)]
+pub(super) async fn resolve(
+    State(service): State<Service>,
+    headers: HeaderMap,
+    Query(message): Query<pb::ResolveVersionRequest>,
+) -> Result<Response, Problem> {
+    let split = service.resolve(
+        &message.environment,
+        &message.prompt_id,
+        &message.targeting_key,
+        message.preview,
+    )?;
+    // The answer depends on the split and on what stands in the path and the query.
+    let etag = format!("\"{}\"", split.traffic.revision);
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|known| matches(known, &etag));
+    let etag = [
+        (header::ETAG, etag),
+        (header::CACHE_CONTROL, "no-cache".to_owned()),
+    ];
+    if known {
+        return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
+    }
+    Ok((etag, Json(pb::ResolveVersionResponse::from(split))).into_response())
+}
+
+/// Get the split of a prompt
+#[utoipa::path(
+    get,
+    path = "/v1/environments/{environment}/prompts/{prompt_id}/traffic",
+    tag = "Traffic",
+    operation_id = "GetTraffic",
+    params(pb::GetTrafficRequest),
+    responses((status = OK, body = pb::GetTrafficResponse, description = "The split")),
+)]
+pub(super) async fn get(
+    State(service): State<Service>,
+    Query(message): Query<pb::GetTrafficRequest>,
+) -> Result<Json<pb::GetTrafficResponse>, Problem> {
+    Ok(Json(
+        service
+            .split(&message.environment, &message.prompt_id)?
+            .into(),
+    ))
+}
+
+/// List the splits of an environment
+#[utoipa::path(
+    get,
+    path = "/v1/environments/{environment}/traffic",
+    tag = "Traffic",
+    operation_id = "ListTraffic",
+    params(pb::ListTrafficRequest),
+    responses((status = OK, body = pb::ListTrafficResponse, description = "The splits")),
+)]
+pub(super) async fn list(
+    State(service): State<Service>,
+    Query(message): Query<pb::ListTrafficRequest>,
+) -> Result<Json<pb::ListTrafficResponse>, Problem> {
+    Ok(Json(service.splits(&message.environment)?.into()))
+}
+
+/// Watch the splits of an environment, as Server-Sent Events
+///
+/// Each event is a WatchTrafficResponse, its id the revision; a client that connects again goes on where it was by
+/// `Last-Event-ID`. Comments show now and then that the stream is alive.
+#[utoipa::path(
+    get,
+    path = "/v1/environments/{environment}/traffic/events",
+    tag = "Traffic",
+    operation_id = "WatchTraffic",
+    params(pb::WatchTrafficRequest),
+    responses((status = OK, content_type = "text/event-stream", body = pb::WatchTrafficResponse, description = "The events")),
+)]
+pub(super) async fn watch(
+    State(service): State<Service>,
+    headers: HeaderMap,
+    Query(mut message): Query<pb::WatchTrafficRequest>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    if let Some(id) = headers.get("last-event-id") {
+        message.revision = last_event(id)?;
+    }
+    let watch = service.watch(&message.environment, message.revision)?;
+    let updates = stream::unfold(watch, async |mut watch| Some((watch.next().await?, watch)));
+    let events = updates.map(|update| {
+        let revision = update.revision.to_string();
+        let message = pb::WatchTrafficResponse::from(update);
+        // A message of ours can always be written.
+        let data = serde_json::to_string(&message).unwrap_or_default();
+        Ok(Event::default().event("traffic").id(revision).data(data))
+    });
+    let keep_alive = axum::response::sse::KeepAlive::new().interval(KEEP_ALIVE);
+    Ok(Sse::new(events).keep_alive(keep_alive))
+}
+
+fn last_event(id: &HeaderValue) -> Result<i64, Problem> {
+    let revision = id.to_str().ok().and_then(|id| id.parse().ok());
+    revision
+        .ok_or_else(|| Problem::of_field("Last-Event-ID", "is no id of an event of this stream"))
+}
+
+/// Whether `If-None-Match` names the tag; a weak one counts too (RFC 9110, 13.1.2).
+fn matches(known: &HeaderValue, etag: &str) -> bool {
+    let known = known.to_str().unwrap_or_default();
+    known == "*"
+        || known
+            .split(',')
+            .any(|tag| tag.trim().trim_start_matches("W/") == etag)
+}
