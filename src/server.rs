@@ -213,6 +213,7 @@ impl Server {
         drop(self.listener);
         // Streams end with a status of ours, before their connections do.
         self.service.traffic().close();
+        self.readiness.dismiss_watchers().await;
         if tokio::time::timeout(FINISH, graceful.shutdown())
             .await
             .is_err()

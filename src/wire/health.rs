@@ -63,16 +63,21 @@ impl Readiness {
         self.0.storage_answers.load(Ordering::Relaxed) && !self.0.stopping.load(Ordering::Relaxed)
     }
 
+    /// Ends the streams of those who watch `grpc.health.v1`, which would hold up the stop.
+    pub async fn dismiss_watchers(&self) {
+        let mut reporter = self.0.reporter.clone();
+        for name in reported() {
+            reporter.clear_service_status(&name).await;
+        }
+    }
+
     async fn report(&self) {
         let status = if self.is_ready() {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing
         };
-        let ours = pb::descriptors()
-            .services()
-            .map(|service| service.full_name().to_owned());
-        for name in ours.chain([String::new()]) {
+        for name in reported() {
             self.0.reporter.set_service_status(name, status).await;
         }
     }
@@ -89,6 +94,14 @@ impl Readiness {
             version: self.0.version.clone(),
         }
     }
+}
+
+/// What `grpc.health.v1` knows: our services, and the empty name for all of them.
+fn reported() -> impl Iterator<Item = String> {
+    let ours = pb::descriptors()
+        .services()
+        .map(|service| service.full_name().to_owned());
+    ours.chain([String::new()])
 }
 
 /// `/healthz`: the process is alive. Says nothing of what it depends on.
