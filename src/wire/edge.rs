@@ -312,6 +312,10 @@ fn grpc_code(code: Code) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Router, body::Body, middleware, routing::any};
+    use http_body_util::BodyExt as _;
+    use tower::ServiceExt as _;
+
     use super::*;
 
     #[test]
@@ -337,5 +341,72 @@ mod tests {
         assert_eq!(with("ci-42"), "ci-42");
         assert_ne!(with("a b"), "a b");
         assert_ne!(with(&"x".repeat(129)), "x".repeat(129));
+    }
+
+    async fn panics() -> Response {
+        panic!("what only the log may say");
+    }
+
+    async fn never_answers() -> Response {
+        std::future::pending().await
+    }
+
+    /// What the edge makes of a handler that panics or never answers.
+    async fn ask(path: &str, content_type: &'static str) -> Response {
+        let edge_state = Edge {
+            metrics: Metrics::default(),
+            timeout: Duration::from_millis(20),
+        };
+        let router = Router::new()
+            .route("/panics", any(panics))
+            .route("/never", any(never_answers))
+            .layer(middleware::from_fn_with_state(edge_state, edge));
+        let request = Request::post(path)
+            .header(header::CONTENT_TYPE, content_type)
+            .header(REQUEST_ID, "req-1")
+            .body(Body::empty());
+        router.oneshot(request.unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_fails_is_a_problem_without_inner_detail() {
+        for (path, status, reason) in [
+            ("/panics", StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
+            ("/never", StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED"),
+        ] {
+            let response = ask(path, "application/json").await;
+            assert_eq!(response.status(), status);
+            let kind = &response.headers()[header::CONTENT_TYPE];
+            assert_eq!(kind, "application/problem+json");
+            assert_eq!(response.headers()[REQUEST_ID], "req-1");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(problem["reason"], reason);
+            assert_eq!(problem["request_id"], "req-1");
+            assert!(!problem.to_string().contains("what only the log may say"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_fails_is_a_grpc_status_with_the_content_type_of_the_call() {
+        for content_type in [
+            "application/grpc",
+            "application/grpc+proto",
+            "application/grpc-web+proto",
+            "application/grpc-web-text",
+        ] {
+            for (path, code) in [
+                ("/panics", Code::Internal),
+                ("/never", Code::DeadlineExceeded),
+            ] {
+                let response = ask(path, content_type).await;
+                assert_eq!(response.status(), StatusCode::OK);
+                assert_eq!(response.headers()[header::CONTENT_TYPE], content_type);
+                assert_eq!(response.headers()[REQUEST_ID], "req-1");
+                let status = Status::from_header_map(response.headers()).unwrap();
+                assert_eq!(status.code(), code);
+                assert!(!status.message().contains("what only the log may say"));
+            }
+        }
     }
 }
