@@ -7,9 +7,15 @@
 )]
 
 mod architecture;
+mod cli;
+mod grpcurl;
 mod harness;
 mod lifecycle;
+mod listener;
+mod openapi;
+mod parity;
 mod replicas;
+mod rest;
 mod store;
 mod telemetry;
 mod traffic;

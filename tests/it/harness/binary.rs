@@ -76,6 +76,11 @@ impl Binary {
             .collect()
     }
 
+    /// Waits until the service says that it is ready.
+    pub(crate) async fn wait_until_ready(&self) {
+        super::wait_until_ready(&self.address).await;
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

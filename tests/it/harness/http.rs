@@ -11,12 +11,18 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: http::HeaderMap,
     pub(crate) body: Bytes,
+    pub(crate) trailers: http::HeaderMap,
 }
 
 impl Answer {
     /// The body as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
     }
 
     /// A header, or nothing.
@@ -30,6 +36,13 @@ impl Answer {
 /// Why there was no answer.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
+/// Which HTTP is spoken. HTTP/2 is in clear text, by prior knowledge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http1,
+    Http2,
+}
+
 /// Sends a request over HTTP/1.1.
 pub(crate) async fn send(
     address: &str,
@@ -38,19 +51,41 @@ pub(crate) async fn send(
     headers: &[(&str, &str)],
     body: Bytes,
 ) -> Result<Answer, Error> {
+    let body = Full::new(body);
+    exchange(Version::Http1, address, method, path, headers, body).await
+}
+
+/// Sends a request with any body over either HTTP.
+pub(crate) async fn exchange<B>(
+    version: Version,
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: B,
+) -> Result<Answer, Error>
+where
+    B: http_body::Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Error>,
+{
     let mut request = http::Request::builder()
         .method(method)
         .uri(format!("http://{address}{path}"));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let client = Client::builder(TokioExecutor::new()).build_http();
-    let response = client.request(request.body(Full::new(body))?).await?;
+    let client = Client::builder(TokioExecutor::new())
+        .http2_only(version == Version::Http2)
+        .build_http();
+    let response = client.request(request.body(body)?).await?;
     let (parts, body) = response.into_parts();
+    let body = body.collect().await?;
     Ok(Answer {
         status: parts.status.as_u16(),
         headers: parts.headers,
-        body: body.collect().await?.to_bytes(),
+        trailers: body.trailers().cloned().unwrap_or_default(),
+        body: body.to_bytes(),
     })
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod binary;
 pub(crate) mod http;
 pub(crate) mod openapi;
 pub(crate) mod postgres;
+pub(crate) mod rpc;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -119,26 +120,13 @@ impl App {
             settings,
             _files: files,
         };
-        app.wait_until_ready().await;
+        wait_until_ready(&app.address).await;
         app
     }
 
     /// The variables that this service was started with, to start another one over its storage.
     pub(crate) fn settings(&self) -> &BTreeMap<String, String> {
         &self.settings
-    }
-
-    async fn wait_until_ready(&self) {
-        for _ in 0..500 {
-            if http::get(&self.address, "/readyz")
-                .await
-                .is_ok_and(|answer| answer.status == 200)
-            {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("the service does not become ready");
     }
 
     /// A client of the deploy service.
@@ -247,6 +235,20 @@ impl App {
     pub(crate) fn stop(&self, how: Stop) {
         self.stopper.stop(how);
     }
+}
+
+/// Waits until a service says that it is ready.
+async fn wait_until_ready(address: &str) {
+    for _ in 0..500 {
+        if http::get(address, "/readyz")
+            .await
+            .is_ok_and(|answer| answer.status == 200)
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the service does not become ready");
 }
 
 /// The variables of a service over an empty storage.
