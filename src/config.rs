@@ -183,7 +183,7 @@ const VARIABLES: &[Variable] = &[
     variable(
         "DELOS_DB_SSLROOTCERT",
         "",
-        "a path to certificates in PEM (empty: the system's)",
+        "the path of a file of certificates in PEM (empty: the system's)",
         "Certificates to trust for TLS to PostgreSQL",
     ),
     variable(
@@ -365,9 +365,12 @@ impl Source {
             password: self.text("DELOS_DB_PASSWORD"),
             database: self.text("DELOS_DB_NAME"),
             ssl_mode: ssl_mode.unwrap_or(SslMode::Disable),
-            ssl_root_cert: Some(self.text("DELOS_DB_SSLROOTCERT"))
-                .filter(|path| !path.is_empty())
-                .map(PathBuf::from),
+            ssl_root_cert: self
+                .parsed("DELOS_DB_SSLROOTCERT", |text| {
+                    let path = PathBuf::from(text);
+                    (text.is_empty() || path.is_file()).then_some(path)
+                })
+                .filter(|path| !path.as_os_str().is_empty()),
             connections_max: self
                 .parsed("DELOS_DB_MAX_CONNECTIONS", |text| {
                     text.parse().ok().filter(|max| (1..=1000).contains(max))
@@ -561,6 +564,7 @@ mod tests {
             ("DELOS_STORAGE_BACKEND", "mysql"),
             ("DELOS_DB_PORT", "0"),
             ("DELOS_DB_SSLMODE", "on"),
+            ("DELOS_DB_SSLROOTCERT", "/no/such/file"),
             ("DELOS_DB_MAX_CONNECTIONS", "many"),
             ("DELOS_REDIS_URL", "localhost:6379"),
             ("DELOS_EVAL_ENDPOINT", "localhost"),

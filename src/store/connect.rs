@@ -3,6 +3,7 @@
 use std::{
     fmt,
     fs::{File, TryLockError},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -60,6 +61,12 @@ pub struct Postgres {
     pub connections_max: u32,
 }
 
+impl fmt::Display for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}/{}", self.host, self.port, self.database)
+    }
+}
+
 impl fmt::Debug for Postgres {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -91,8 +98,14 @@ pub enum SslMode {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The database can't be reached, or turns us away.
-    #[error("the database can't be opened: {0}")]
-    Connect(#[source] sqlx::Error),
+    #[error("{database} can't be opened: {source}")]
+    Connect {
+        /// Which database, without its password.
+        database: String,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
     /// Another process has the file.
     #[error(
         "{path} is in use by another process; an SQLite file can be served by one at a time (use PostgreSQL for several)"
@@ -118,14 +131,23 @@ pub enum OpenError {
 impl OpenError {
     /// Whether the database may come up by itself, so that trying again makes sense.
     #[must_use]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the enum is foreign and grows"
+    )]
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Connect(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
-            Self::Connect(sqlx::Error::Database(error)) => {
-                error.code().is_some_and(|code| code.starts_with("57P"))
-            }
+            Self::Connect { source, .. } => match source {
+                // A certificate that is not to be trusted will not be so in a second.
+                sqlx::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
+                sqlx::Error::PoolTimedOut => true,
+                sqlx::Error::Database(error) => {
+                    error.code().is_some_and(|code| code.starts_with("57P"))
+                }
+                _ => false,
+            },
             Self::Migrate(Error::Unavailable(_)) => true,
-            Self::Connect(_) | Self::InUse { .. } | Self::File { .. } | Self::Migrate(_) => false,
+            Self::InUse { .. } | Self::File { .. } | Self::Migrate(_) => false,
         }
     }
 }
@@ -158,6 +180,13 @@ pub(super) async fn connect(backend: &Backend, clock: Clock) -> Result<Store, Op
     })
 }
 
+fn unreachable(database: impl fmt::Display, source: sqlx::Error) -> OpenError {
+    OpenError::Connect {
+        database: database.to_string(),
+        source,
+    }
+}
+
 /// One connection that is never closed: the database lives and dies with it.
 async fn sqlite_memory() -> Result<DatabaseConnection, OpenError> {
     let options = SqliteConnectOptions::new()
@@ -173,7 +202,7 @@ async fn sqlite_memory() -> Result<DatabaseConnection, OpenError> {
         .connect_with(options)
         .await
         .map(SqlxSqliteConnector::from_sqlx_sqlite_pool)
-        .map_err(OpenError::Connect)
+        .map_err(|source| unreachable("the database in memory", source))
 }
 
 async fn sqlite_file(
@@ -200,7 +229,7 @@ async fn sqlite_file(
         .connect_with(options)
         .await
         .map(SqlxSqliteConnector::from_sqlx_sqlite_pool)
-        .map_err(OpenError::Connect)
+        .map_err(|source| unreachable(path.display(), source))
 }
 
 /// Takes the lock beside the database file, which the process holds until it ends.
@@ -240,7 +269,7 @@ async fn postgres(
         .connect_with(server.options(purpose))
         .await
         .map(SqlxPostgresConnector::from_sqlx_postgres_pool)
-        .map_err(OpenError::Connect)
+        .map_err(|source| unreachable(format_args!("PostgreSQL at {server}"), source))
 }
 
 /// Ends a transaction that a former borrower may have left open, and turns away a session with a

@@ -319,7 +319,7 @@ async fn a_command_says_no_password_also_where_it_fails() {
                 ("DELOS_DB_SSLMODE", "verify-ca"),
             ][..],
             &["migrate"][..],
-            1,
+            2,
         ),
         (
             &[("DELOS_REDIS_URL", "http://:canary-7f3a9c@cache")][..],
