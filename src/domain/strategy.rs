@@ -35,10 +35,10 @@ pub struct Strategy {
 }
 
 /// A strategy as a caller asks for it: zero means the default.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StrategyRequest {
-    /// The kind of rollout; none means [`StrategyType::Immediate`].
-    pub kind: Option<StrategyType>,
+    /// The kind of rollout, none for [`StrategyType::Immediate`]; or why it can't be read.
+    pub kind: Result<Option<StrategyType>, String>,
     /// See [`Strategy::initial_percentage`].
     pub initial_percentage: i32,
     /// See [`Strategy::increment`].
@@ -49,6 +49,19 @@ pub struct StrategyRequest {
     pub auto_rollback: bool,
     /// See [`Strategy::rollback_threshold`].
     pub rollback_threshold: f64,
+}
+
+impl Default for StrategyRequest {
+    fn default() -> Self {
+        Self {
+            kind: Ok(None),
+            initial_percentage: 0,
+            increment: 0,
+            interval_seconds: 0,
+            auto_rollback: false,
+            rollback_threshold: 0.0,
+        }
+    }
 }
 
 /// Longest interval, in seconds: a year.
@@ -72,7 +85,7 @@ impl Strategy {
     /// Fills in the defaults of the kind asked for. A value that is out of range is noted in
     /// `violations`, also where the kind makes no use of it.
     pub fn resolve(request: StrategyRequest, violations: &mut Violations) -> Option<Self> {
-        let kind = request.kind.unwrap_or(StrategyType::Immediate);
+        let kind = violations.take("strategy.type", request.kind);
         let percentages = [
             ("strategy.initial_percentage", request.initial_percentage),
             ("strategy.increment", request.increment),
@@ -104,6 +117,7 @@ impl Strategy {
             );
             good = false;
         }
+        let kind = kind?.unwrap_or(StrategyType::Immediate);
         good.then(|| Self {
             kind,
             initial_percentage: kind.initial_percentage(request.initial_percentage),
@@ -164,7 +178,7 @@ mod tests {
     fn zero_means_the_default_of_the_kind() {
         let of = |kind| {
             let strategy = resolve(StrategyRequest {
-                kind,
+                kind: Ok(kind),
                 ..Default::default()
             })
             .unwrap();
@@ -183,7 +197,7 @@ mod tests {
     #[test]
     fn every_value_out_of_range_is_named() {
         let refused = resolve(StrategyRequest {
-            kind: Some(StrategyType::Gradual),
+            kind: Err("is 99".into()),
             initial_percentage: 101,
             increment: -1,
             interval_seconds: -5,
@@ -193,6 +207,7 @@ mod tests {
         assert_eq!(
             refused.unwrap_err(),
             [
+                "strategy.type",
                 "strategy.initial_percentage",
                 "strategy.increment",
                 "strategy.interval_seconds",

@@ -17,14 +17,14 @@ pub(super) const PAGE_DEFAULT: i32 = 50;
 pub(super) const PAGE_MAX: i32 = 1000;
 
 /// Which deployments to list; what is empty matches all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeploymentQuery {
     /// Only of this prompt.
     pub prompt_id: String,
     /// Only to this environment.
     pub environment: String,
-    /// Only in this status.
-    pub status: Option<Status>,
+    /// Only in this status; or why it can't be read.
+    pub status: Result<Option<Status>, String>,
     /// How many; 0 for the default.
     pub limit: i32,
     /// How many to pass over.
@@ -87,7 +87,7 @@ impl Service {
         let filter = DeploymentFilter {
             prompt_id: prompt_filter(&query.prompt_id, &mut violations),
             environment: environment_filter(&query.environment, &mut violations),
-            status: query.status,
+            status: violations.take("status", query.status.clone()).flatten(),
         };
         let limit = page_size("limit", query.limit, &mut violations);
         if query.offset < 0 {

@@ -14,31 +14,23 @@ use crate::{
         state::Status,
         strategy::{Strategy, StrategyRequest, StrategyType},
         traffic::Traffic,
-        violation::Violations,
     },
     service::{
-        DeploymentPage, DeploymentQuery, Error, EventPage, EventQuery, Progress, RolledBack, Split,
+        DeploymentPage, DeploymentQuery, EventPage, EventQuery, Progress, RolledBack, Split,
     },
     store::Metrics,
     traffic::Update,
     wire::pb,
 };
 
-/// What a caller asks for, with what only the message's own types can get wrong.
-pub(super) fn deployment_request(
-    request: pb::CreateDeploymentRequest,
-) -> Result<DeploymentRequest, Error> {
-    let mut violations = Violations::default();
+pub(super) fn deployment_request(request: pb::CreateDeploymentRequest) -> DeploymentRequest {
     let strategy = request.strategy.unwrap_or_default();
-    let kind = strategy_type(strategy.r#type);
-    let kind = violations.take("strategy.type", kind);
-    let kind = violations.finish(kind).map_err(Error::Invalid)?;
-    Ok(DeploymentRequest {
+    DeploymentRequest {
         prompt_id: request.prompt_id,
         environment: request.environment,
         to_version: request.to_version,
         strategy: StrategyRequest {
-            kind,
+            kind: strategy_type(strategy.r#type),
             initial_percentage: strategy.initial_percentage,
             increment: strategy.increment,
             interval_seconds: strategy.interval_seconds,
@@ -47,22 +39,17 @@ pub(super) fn deployment_request(
         },
         metadata: request.metadata.into_iter().collect(),
         skip_approval: request.skip_approval,
-    })
+    }
 }
 
-pub(super) fn deployment_query(
-    request: pb::ListDeploymentsRequest,
-) -> Result<DeploymentQuery, Error> {
-    let mut violations = Violations::default();
-    let status = violations.take("status", status_filter(request.status));
-    let status = violations.finish(status).map_err(Error::Invalid)?;
-    Ok(DeploymentQuery {
+pub(super) fn deployment_query(request: pb::ListDeploymentsRequest) -> DeploymentQuery {
+    DeploymentQuery {
         prompt_id: request.prompt_id,
         environment: request.environment,
-        status,
+        status: status_filter(request.status),
         limit: request.limit,
         offset: request.offset,
-    })
+    }
 }
 
 pub(super) fn gate_request(request: pb::CreateQualityGateRequest) -> GateRequest {

@@ -27,6 +27,8 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const TRACE_RESPONSE: HeaderName = HeaderName::from_static("traceresponse");
 const GRPC_TIMEOUT: &str = "grpc-timeout";
 const GRPC_STATUS: &str = "grpc-status";
+const GRPC_MESSAGE: &str = "grpc-message";
+const GRPC_DETAILS: &str = "grpc-status-details-bin";
 
 /// What the edge needs to know.
 #[derive(Debug, Clone)]
@@ -60,7 +62,10 @@ pub(super) async fn edge(State(edge): State<Edge>, mut request: Request, next: N
         Err(_) => Err(Failure::Deadline),
     };
     let response = failure.unwrap_or_else(|failure| failure.respond(protocol, content_type));
-    let response = finish(response, &id, &span);
+    let mut response = finish(response, &id, &span);
+    if protocol != Protocol::Http {
+        correct_grpc_status(response.headers_mut());
+    }
     let code = code(protocol, &response);
     let elapsed = started.elapsed();
     span.in_scope(|| tracing::debug!(code, elapsed_ms = elapsed.as_secs_f64() * 1e3, "request"));
@@ -255,6 +260,27 @@ fn finish(mut response: Response, id: &str, span: &Span) -> Response {
         HeaderValue::from_static("nosniff"),
     );
     response
+}
+
+/// Gives a message that is too large, or that can't be decoded, the status of the contract. tonic
+/// has others; it answers before any handler of ours, which would add details.
+fn correct_grpc_status(headers: &mut HeaderMap) {
+    if headers.contains_key(GRPC_DETAILS) {
+        return;
+    }
+    let is = |code: &'static str| headers.get(GRPC_STATUS).is_some_and(|value| value == code);
+    let says = |text: &str| {
+        let message = headers.get(GRPC_MESSAGE).map(HeaderValue::as_bytes);
+        message.is_some_and(|message| message.starts_with(text.as_bytes()))
+    };
+    let correct = if is("11") {
+        "8"
+    } else if is("13") && says("failed%20to%20decode") {
+        "3"
+    } else {
+        return;
+    };
+    headers.insert(GRPC_STATUS, HeaderValue::from_static(correct));
 }
 
 /// The outcome, as the protocol names it. A unary gRPC failure has its status in the headers.

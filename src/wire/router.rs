@@ -117,7 +117,8 @@ where
     Ok(routes
         .into_axum_router()
         .reset_fallback()
-        .route_layer(GrpcWebLayer::new()))
+        .route_layer(GrpcWebLayer::new())
+        .route_layer(middleware::from_fn(only_grpc)))
 }
 
 fn rest_routes<H>(parts: &Routes<H>) -> Router {
@@ -155,6 +156,20 @@ async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> Response {
             Problem::from(crate::service::Error::Internal).into_response()
         }
     }
+}
+
+/// Tells who sends something else to a gRPC path where to go.
+async fn only_grpc(request: Request, next: middleware::Next) -> Response {
+    if edge::protocol(request.headers()).0 != Protocol::Http {
+        return next.run(request).await;
+    }
+    Problem::of_http(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "NOT_GRPC",
+        "The path speaks gRPC",
+        "this path speaks gRPC and gRPC-web; the same calls as JSON are under /v1, and /docs lists them",
+    )
+    .into_response()
 }
 
 async fn not_found(request: Request) -> Response {

@@ -619,3 +619,36 @@ async fn rest_is_served_over_http_2_as_well() {
     expect_problem(&refused, 404, "NOT_FOUND");
     app.finish().await;
 }
+
+/// A field whose enum can't be read does not hide the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bad_field_is_named_also_a_number_that_no_enum_has() {
+    let app = App::start(Storage::Memory).await;
+    let body = serde_json::json!({"to_version": 0, "strategy": {"type": 99, "increment": 101}});
+    let answer = app.rest("POST", "/v1/deployments", Some(body)).await;
+    assert_eq!(answer.status, 400);
+    let mut deploy = app.deploy().await;
+    let request = delos_deploy::wire::pb::CreateDeploymentRequest {
+        strategy: Some(delos_deploy::wire::pb::DeploymentStrategy {
+            r#type: 99,
+            increment: 101,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let refused = deploy.create_deployment(request).await.unwrap_err();
+    for field in [
+        "prompt_id",
+        "environment",
+        "to_version",
+        "strategy.type",
+        "strategy.increment",
+    ] {
+        assert!(
+            refused.message().contains(field),
+            "{field}: {}",
+            refused.message()
+        );
+    }
+    app.finish().await;
+}

@@ -36,7 +36,7 @@ fn traffic(version: i32) -> Traffic {
 
 fn new(kind: StrategyType, skip_approval: bool) -> NewDeployment {
     let request = StrategyRequest {
-        kind: Some(kind),
+        kind: Ok(Some(kind)),
         ..Default::default()
     };
     NewDeployment {

@@ -42,7 +42,7 @@ impl DeployService for Grpc {
         request: Request<pb::CreateDeploymentRequest>,
     ) -> Result<Response<pb::CreateDeploymentResponse>, Status> {
         let (message, caller) = open(request)?;
-        let command = convert::deployment_request(message).map_err(|error| status(&error))?;
+        let command = convert::deployment_request(message);
         done(self.service.create(command, &caller).await)
     }
 
@@ -57,8 +57,7 @@ impl DeployService for Grpc {
         &self,
         request: Request<pb::ListDeploymentsRequest>,
     ) -> Result<Response<pb::ListDeploymentsResponse>, Status> {
-        let query =
-            convert::deployment_query(request.into_inner()).map_err(|error| status(&error))?;
+        let query = convert::deployment_query(request.into_inner());
         done(self.service.deployments(&query).await)
     }
 

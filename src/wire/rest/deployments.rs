@@ -28,7 +28,7 @@ pub(super) async fn create(
     Body(message): Body<pb::CreateDeploymentRequest>,
 ) -> Result<Response, Problem> {
     let deployment = service
-        .create(convert::deployment_request(message)?, &caller)
+        .create(convert::deployment_request(message), &caller)
         .await?;
     let location = format!("/v1/deployments/{}", deployment.id);
     let body = Json(pb::CreateDeploymentResponse::from(deployment));
@@ -49,7 +49,7 @@ pub(super) async fn list(
     Query(message): Query<pb::ListDeploymentsRequest>,
 ) -> Result<Json<pb::ListDeploymentsResponse>, Problem> {
     let page = service
-        .deployments(&convert::deployment_query(message)?)
+        .deployments(&convert::deployment_query(message))
         .await?;
     Ok(Json(page.into()))
 }
