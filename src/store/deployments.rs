@@ -63,8 +63,8 @@ impl Store {
     /// # Errors
     /// The storage failed.
     pub async fn deployment(&self, id: Uuid) -> Result<Option<Deployment>, Error> {
-        let row = deployment::Entity::find_by_id(id).one(&self.reader).await?;
-        Ok(load(&self.reader, row.into_iter().collect()).await?.pop())
+        let found = load(&self.reader, deployment::Entity::find_by_id(id)).await;
+        Ok(found?.pop())
     }
 
     /// The deployments that match, the newest first, and how many match in all.
@@ -79,14 +79,12 @@ impl Store {
     ) -> Result<(Vec<Deployment>, u64), Error> {
         let query = filter.apply(deployment::Entity::find());
         let total = query.clone().count(&self.reader).await?;
-        let rows = query
+        let page = query
             .order_by_desc(deployment::Column::CreatedAt)
             .order_by_desc(deployment::Column::Id)
             .limit(limit)
-            .offset(offset)
-            .all(&self.reader)
-            .await?;
-        Ok((load(&self.reader, rows).await?, total))
+            .offset(offset);
+        Ok((load(&self.reader, page).await?, total))
     }
 
     /// The newest snapshots of a rollout's live metrics.
@@ -137,11 +135,18 @@ impl Tx {
     /// # Errors
     /// The storage failed.
     pub async fn hold_deployment(&self, id: Uuid) -> Result<Option<Deployment>, Error> {
-        let row = deployment::Entity::find_by_id(id)
+        let held = deployment::Entity::find_by_id(id)
+            .select_only()
+            .column(deployment::Column::Id)
             .lock(LockType::Update)
+            .into_tuple::<Uuid>()
             .one(&self.db)
             .await?;
-        Ok(load(&self.db, row.into_iter().collect()).await?.pop())
+        if held.is_none() {
+            return Ok(None);
+        }
+        let found = load(&self.db, deployment::Entity::find_by_id(id)).await;
+        Ok(found?.pop())
     }
 
     /// Who stands before a deployment in line: the one that is rolling out to its prompt and
@@ -324,51 +329,38 @@ fn strategy_row(deployment: &Deployment) -> strategy::ActiveModel {
     }
 }
 
-/// Reads what belongs to deployments, in their order.
+/// Reads deployments with what belongs to them, in the order of the query.
 async fn load<C: ConnectionTrait>(
     db: &C,
-    rows: Vec<deployment::Model>,
+    query: Select<deployment::Entity>,
 ) -> Result<Vec<Deployment>, Error> {
-    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let rows = query
+        .find_also_related(strategy::Entity)
+        .find_also_related(rollout::Entity)
+        .all(db)
+        .await?;
+    let ids: Vec<Uuid> = rows.iter().map(|(row, _, _)| row.id).collect();
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let strategies = strategy::Entity::find()
-        .filter(strategy::Column::DeploymentId.is_in(ids.iter().copied()))
-        .all(db)
-        .await?;
-    let mut strategies: HashMap<_, _> = strategies
-        .into_iter()
-        .map(|row| (row.deployment_id, row))
-        .collect();
-    let rollouts = rollout::Entity::find()
-        .filter(rollout::Column::DeploymentId.is_in(ids.iter().copied()))
-        .all(db)
-        .await?;
-    let rollouts: HashMap<_, _> = rollouts
-        .into_iter()
-        .map(|row| (row.deployment_id, row))
-        .collect();
     let labels = metadata::Entity::find()
         .filter(metadata::Column::DeploymentId.is_in(ids.iter().copied()))
         .all(db)
         .await?;
     let mut metadata: HashMap<Uuid, Vec<(String, String)>> = HashMap::new();
     for label in labels {
-        metadata
-            .entry(label.deployment_id)
-            .or_default()
-            .push((label.key, label.value));
+        let labels = metadata.entry(label.deployment_id).or_default();
+        labels.push((label.key, label.value));
     }
     let mut gates = gate_results(db, &ids).await?;
     rows.into_iter()
-        .map(|row| {
+        .map(|(row, strategy, rollout)| {
             let id = row.id;
-            let strategy = strategies.remove(&id).ok_or_else(|| Error::Corrupt {
+            let strategy = strategy.ok_or_else(|| Error::Corrupt {
                 table: "deployment_strategies",
                 what: format!("no row for deployment {id}"),
             })?;
-            let mut deployment = read(row, &strategy, rollouts.get(&id))?;
+            let mut deployment = read(row, &strategy, rollout.as_ref())?;
             deployment.metadata = metadata
                 .remove(&id)
                 .unwrap_or_default()

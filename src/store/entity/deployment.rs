@@ -27,6 +27,23 @@ pub(crate) struct Model {
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub(crate) enum Relation {}
+pub(crate) enum Relation {
+    #[sea_orm(has_one = "super::strategy::Entity")]
+    Strategy,
+    #[sea_orm(has_one = "super::rollout::Entity")]
+    Rollout,
+}
+
+impl Related<super::strategy::Entity> for Entity {
+    fn to() -> RelationDef {
+        Relation::Strategy.def()
+    }
+}
+
+impl Related<super::rollout::Entity> for Entity {
+    fn to() -> RelationDef {
+        Relation::Rollout.def()
+    }
+}
 
 impl ActiveModelBehavior for ActiveModel {}
