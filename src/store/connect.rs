@@ -176,6 +176,7 @@ pub(super) async fn connect(backend: &Backend, clock: Clock) -> Result<Store, Op
         background,
         clock,
         transactions: TaskTracker::new(),
+        hint_pending: Arc::default(),
         _lock: lock,
     })
 }

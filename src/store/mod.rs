@@ -4,7 +4,11 @@
 //! deployment is held (`FOR UPDATE`) before its traffic, its traffic before its work and its
 //! events, and the environment's revision last; who keeps to that order can't deadlock.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use rand::RngExt as _;
@@ -49,6 +53,8 @@ pub struct Store {
     clock: Clock,
     /// Transactions under way, which a stop waits for.
     transactions: TaskTracker,
+    /// Whether a hint at changed traffic is about to be sent.
+    hint_pending: Arc<AtomicBool>,
     _lock: Option<Arc<std::fs::File>>,
 }
 

@@ -1,6 +1,9 @@
 //! The traffic table.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use sea_orm::{
     ActiveValue::Set,
@@ -97,8 +100,13 @@ impl Store {
         if !self.is_postgres() {
             return;
         }
-        let db = self.background.clone();
+        // One hint under way tells of all that was committed before it is sent.
+        if self.hint_pending.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (db, pending) = (self.background.clone(), Arc::clone(&self.hint_pending));
         self.transactions.spawn(async move {
+            pending.store(false, Ordering::Release);
             if let Err(error) = db.execute_unprepared(&format!("NOTIFY {CHANNEL}")).await {
                 tracing::debug!(%error, "the other replicas learn of a change by their poll");
             }
