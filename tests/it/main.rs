@@ -9,6 +9,7 @@
 mod architecture;
 mod harness;
 mod lifecycle;
+mod ofrep;
 mod replicas;
 mod store;
 mod telemetry;
