@@ -162,102 +162,62 @@ async fn the_environment_is_of_the_path_or_the_context_or_the_configuration() {
     app.finish().await;
 }
 
+/// Asks, and checks that it fails in the protocol's own shape.
+async fn fails(app: &App, path: &str, body: &str, status: u16, code: &str, key: Option<&str>) {
+    let answer = app.rest_with("POST", path, &[], body.to_owned()).await;
+    let failure = answer.json();
+    let shown: String = body.chars().take(60).collect();
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (status, "application/json"),
+        "{path} {shown}"
+    );
+    assert_eq!(failure["errorCode"], code, "{path} {shown}");
+    assert_eq!(failure["key"].as_str(), key, "{path} {shown}");
+    assert!(!failure["errorDetails"].as_str().unwrap().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_are_the_protocol_s_own() {
+async fn what_is_not_served_is_not_found() {
+    let app = App::start(Storage::Memory).await;
+    deploy_in(&app, "staging", 1, "DEPLOYMENT_TYPE_IMMEDIATE").await;
+    for key in ["greeting", "farewell", "prompt/greeting v1", "-", ""] {
+        let path = format!("{ALL}/{}", key.replace(' ', "%20"));
+        fails(&app, &path, "{}", 404, "FLAG_NOT_FOUND", Some(key)).await;
+    }
+    let (status, all) = evaluate(&app, ALL, json!({})).await;
+    assert_eq!((status, &all["flags"]), (200, &json!([])));
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_t_be_read_is_refused_in_the_protocol_s_own_shape() {
     let app = App::start(Storage::Memory).await;
     deploy_in(&app, "production", 1, "DEPLOYMENT_TYPE_IMMEDIATE").await;
-    let long = format!(
-        r#"{{"context": {{"targetingKey": "{}"}}}}"#,
-        "x".repeat(1025)
-    );
-    let huge = format!(
-        r#"{{"context": {{"note": "{}"}}}}"#,
-        "x".repeat(1024 * 1024)
-    );
-    let flag = |key: &str| format!("/ofrep/v1/evaluate/flags/{key}");
-    let no_environment = format!("/environments/-{ONE}");
-    let cases = [
-        (flag("farewell"), "{}", 404, "FLAG_NOT_FOUND"),
-        (flag("prompt/greeting%20v1"), "{}", 404, "FLAG_NOT_FOUND"),
-        (ONE.into(), "{", 400, "PARSE_ERROR"),
-        (
-            ONE.into(),
-            "[{\"targetingKey\": \"user-1\"}]",
-            400,
-            "PARSE_ERROR",
-        ),
-        (
-            ONE.into(),
-            r#"{"context": ["user-1"]}"#,
-            400,
-            "INVALID_CONTEXT",
-        ),
-        (
-            ONE.into(),
-            r#"{"context": {"targetingKey": 7}}"#,
-            400,
-            "INVALID_CONTEXT",
-        ),
-        (
-            ONE.into(),
-            r#"{"context": {"preview": "yes"}}"#,
-            400,
-            "INVALID_CONTEXT",
-        ),
-        (
-            ONE.into(),
-            r#"{"context": {"environment": "no name"}}"#,
-            400,
-            "INVALID_CONTEXT",
-        ),
-        (no_environment, "{}", 400, "INVALID_CONTEXT"),
-        (ONE.into(), &long, 400, "INVALID_CONTEXT"),
-        (ONE.into(), &huge, 413, "PARSE_ERROR"),
-        (ALL.into(), "{", 400, "PARSE_ERROR"),
-        (
-            ALL.into(),
-            r#"{"context": {"targetingKey": false}}"#,
-            400,
-            "INVALID_CONTEXT",
-        ),
-        (ALL.into(), &long, 400, "INVALID_CONTEXT"),
-        (ALL.into(), &huge, 413, "PARSE_ERROR"),
+    let context = |context: Value| json!({"context": context}).to_string();
+    let malformed = [
+        "{".to_owned(),
+        json!([{"targetingKey": "user-1"}]).to_string(),
     ];
-    for (path, body, status, code) in cases {
-        let headers = [("content-type", "application/json")];
-        // The document knows a key of one segment.
-        let answer = http::send(
-            &app.address,
-            "POST",
-            &path,
-            &headers,
-            body.to_owned().into(),
-        );
-        let answer = answer.await.unwrap();
-        let failure = answer.json();
-        let shown: String = body.chars().take(60).collect();
-        assert_eq!(
-            (
-                answer.status,
-                answer.header("content-type"),
-                &failure["errorCode"]
-            ),
-            (status, "application/json", &json!(code)),
-            "{path} {shown} {failure}"
-        );
-        assert!(!failure["errorDetails"].as_str().unwrap().is_empty());
-        let key = path
-            .strip_prefix(ALL)
-            .map(|key| key.trim_start_matches('/').replace("%20", " "));
-        match key.as_deref() {
-            Some("") => assert_eq!(failure["key"], Value::Null),
-            Some(key) => assert_eq!(failure["key"], key),
-            None => assert_eq!(failure["key"], "greeting"),
+    let unusable = [
+        context(json!(["user-1"])),
+        context(json!({"targetingKey": 7})),
+        context(json!({"targetingKey": "x".repeat(1025)})),
+        context(json!({"preview": "yes"})),
+        context(json!({"environment": "no name"})),
+        context(json!({"environment": 7})),
+    ];
+    let huge = context(json!({"note": "x".repeat(1024 * 1024)}));
+    for (path, key) in [(ONE, Some("greeting")), (ALL, None)] {
+        for body in &malformed {
+            fails(&app, path, body, 400, "PARSE_ERROR", key).await;
         }
-        if !path.contains('%') {
-            app.rest_with("POST", &path, &headers, body.to_owned())
-                .await;
+        for body in &unusable {
+            fails(&app, path, body, 400, "INVALID_CONTEXT", key).await;
         }
+        fails(&app, path, &huge, 413, "PARSE_ERROR", key).await;
+        let bound = format!("/environments/-{path}");
+        fails(&app, &bound, "{}", 400, "INVALID_CONTEXT", key).await;
     }
     app.finish().await;
 }
@@ -318,17 +278,29 @@ async fn all_flags_come_once_and_again_when_an_event_says_so() {
         (changed.status, &changed.json()["flags"][0]["value"]),
         (200, &json!(1))
     );
-    // A revision that nobody has yet is waited for, but not for long.
-    let ahead = app
-        .rest_with("POST", &format!("{ALL}?flagConfigEtag=99"), &[], context)
-        .await;
-    assert_eq!(ahead.status, 200);
     let by_query = http::events(&app.address, "/ofrep/v1/events?environment=staging").await;
     drop((events, by_query));
     let bad = app
         .rest("GET", "/ofrep/v1/events?environment=-", None)
         .await;
     assert_eq!(bad.json()["errorCode"], "INVALID_CONTEXT");
+    app.finish().await;
+}
+
+/// A client that one replica has told of a revision may ask another one that has not heard of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_that_was_told_of_is_waited_for_but_not_for_long() {
+    let app = App::start(Storage::Memory).await;
+    let rollout = begin_rollout(&app).await;
+    let preview = r#"{"context": {"preview": true}}"#;
+    let ask = async |revision: i64| {
+        let path = format!("{ALL}?flagConfigEtag={revision}");
+        app.rest_with("POST", &path, &[], preview).await.json()["flags"][0]["value"].clone()
+    };
+    assert_eq!(ask(2).await, 2);
+    assert_eq!(ask(99).await, 2);
+    let (told, ()) = tokio::join!(ask(3), roll_back(&app, &rollout));
+    assert_eq!(told, 1);
     app.finish().await;
 }
 

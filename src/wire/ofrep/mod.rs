@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::DefaultBodyLimit};
+use axum::{Router, extract::DefaultBodyLimit, routing::post};
 use utoipa::openapi::{
     OpenApi, RefOr, Required, Schema,
     path::{Operation, ParameterBuilder, ParameterIn},
@@ -49,6 +49,8 @@ fn calls() -> OpenApiRouter<Ofrep> {
         .routes(routes!(evaluate::flag))
         .routes(routes!(bulk::flags))
         .routes(routes!(events::events))
+        // The flag without a name, which SDKs do ask for: it is not found, like any that is none.
+        .route("/ofrep/v1/evaluate/flags/", post(evaluate::flag))
 }
 
 /// OpenAPI knows no wildcards, and wants a name of its own for each operation.
