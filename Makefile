@@ -24,6 +24,7 @@ test: test-dependencies ## Install what the tests need, start it, and run all te
 	cargo build --locked --workspace --all-targets
 	scripts/with-services scripts/test-rust
 	cd web-examples && npm ci --no-audit --no-fund && npm run check && npm test
+	clients/ofrep/run
 
 .PHONY: test-dependencies
 test-dependencies:

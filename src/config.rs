@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, path::PathBuf, time::Duration};
 
 use crate::{
+    domain::ids::Environment,
     store::{Backend, Postgres, SslMode},
     telemetry::{self, LogFormat, LogLevel, Otlp},
     wire::Origins,
@@ -19,6 +20,8 @@ pub struct Config {
     pub telemetry: telemetry::Settings,
     /// Whose web pages may call.
     pub origins: Origins,
+    /// The environment of an OpenFeature client that names none.
+    pub default_environment: Environment,
     /// How long gates may wait for their evidence.
     pub gate_timeout: Duration,
     /// `host:port` of the Eval service. Read for the gates' evidence, which is not collected yet.
@@ -146,6 +149,12 @@ const VARIABLES: &[Variable] = &[
         "(development: loopback, otherwise none)",
         "none, loopback, * or origins separated by commas",
         "Whose web pages may call",
+    ),
+    variable(
+        "DELOS_DEFAULT_ENVIRONMENT",
+        "production",
+        "the name of an environment: letters, digits, '_', '.' and '-', at most 63",
+        "Environment of an OpenFeature client that names none",
     ),
     variable(
         "DELOS_STORAGE_BACKEND",
@@ -305,6 +314,7 @@ impl Source {
             listen: self.listen(),
             storage: self.storage(),
             origins: self.origins(&environment),
+            default_environment: self.default_environment(),
             telemetry: self.telemetry(environment),
             gate_timeout: self.seconds("DELOS_GATE_TIMEOUT_SECONDS", 1..=31_536_000),
             eval_endpoint: self.host_port("DELOS_EVAL_ENDPOINT"),
@@ -430,6 +440,13 @@ impl Source {
         origins.unwrap_or(default)
     }
 
+    fn default_environment(&mut self) -> Environment {
+        let parse = |text: &str| Environment::parse(text).ok();
+        let name = "DELOS_DEFAULT_ENVIRONMENT";
+        let parsed = self.parsed(name, parse);
+        parsed.unwrap_or_else(|| parse(of(name).default).expect("the default is a name"))
+    }
+
     fn redis_url(&mut self) -> Secret {
         let url = self.text("DELOS_REDIS_URL");
         let good = url::Url::parse(&url)
@@ -544,6 +561,7 @@ mod tests {
             ("127.0.0.1", 9005)
         );
         assert_eq!(config.origins, Origins::Loopback);
+        assert_eq!(config.default_environment.as_str(), "production");
         assert_eq!(config.eval_endpoint, "localhost:9004");
         let otlp = config.telemetry.otlp.unwrap();
         assert_eq!(
@@ -561,6 +579,7 @@ mod tests {
             ("DELOS_MAX_CONNECTIONS", "0"),
             ("DELOS_DRAIN_SECONDS", "-1"),
             ("DELOS_CORS_ORIGINS", "example.com/"),
+            ("DELOS_DEFAULT_ENVIRONMENT", "my production"),
             ("DELOS_STORAGE_BACKEND", "mysql"),
             ("DELOS_DB_PORT", "0"),
             ("DELOS_DB_SSLMODE", "on"),

@@ -141,6 +141,7 @@ impl Server {
             health,
             telemetry,
             origins: config.origins.clone(),
+            default_environment: config.default_environment.clone(),
             timeout: request_timeout,
         })?;
         Ok(Self {

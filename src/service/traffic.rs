@@ -42,18 +42,36 @@ impl Service {
         let Some(traffic) = self.traffic.get(environment, prompt_id) else {
             return Err(why_nothing(environment, prompt_id));
         };
-        // Bytes are counted before characters, which takes longer.
-        if targeting_key.len() > TARGETING_KEY_MAX {
-            let mut violations = Violations::default();
-            violations.check_length("targeting_key", targeting_key, TARGETING_KEY_MAX);
-            violations.finish(Some(())).map_err(Error::Invalid)?;
-        }
+        check_targeting_key(targeting_key)?;
         let assignment = assign(&traffic, targeting_key, preview);
         let assignment = assignment.ok_or_else(|| nothing_served(environment, prompt_id))?;
         Ok(Split {
             assignment,
             traffic,
         })
+    }
+
+    /// The version of each prompt of an environment to serve for a targeting key (empty for
+    /// none), by prompt, and the revision that they show.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn resolve_all(
+        &self,
+        environment: &str,
+        targeting_key: &str,
+        preview: bool,
+    ) -> Result<(Vec<Split>, i64), Error> {
+        let (traffic, revision) = self.splits(environment)?;
+        check_targeting_key(targeting_key)?;
+        let split = |traffic: Arc<Traffic>| {
+            let assignment = assign(&traffic, targeting_key, preview)?;
+            Some(Split {
+                assignment,
+                traffic,
+            })
+        };
+        Ok((traffic.into_iter().filter_map(split).collect(), revision))
     }
 
     /// The split of a prompt.
@@ -97,6 +115,16 @@ fn check_environment(environment: &str) -> Result<Environment, Error> {
     let mut violations = Violations::default();
     let name = violations.take("environment", Environment::parse(environment));
     violations.finish(name).map_err(Error::Invalid)
+}
+
+fn check_targeting_key(targeting_key: &str) -> Result<(), Error> {
+    // Bytes are counted before characters, which takes longer.
+    if targeting_key.len() <= TARGETING_KEY_MAX {
+        return Ok(());
+    }
+    let mut violations = Violations::default();
+    violations.check_length("targeting_key", targeting_key, TARGETING_KEY_MAX);
+    violations.finish(Some(())).map_err(Error::Invalid)
 }
 
 /// Why there is nothing of these names: they are no names, or nothing is served.

@@ -380,10 +380,10 @@ impl From<Split> for pb::ResolveVersionResponse {
             assignment,
             traffic,
         } = split;
-        let (arm, name) = match assignment.arm {
-            Arm::Stable => (pb::Arm::Stable, "stable"),
-            Arm::Candidate => (pb::Arm::Candidate, "candidate"),
-            Arm::Preview => (pb::Arm::Preview, "preview"),
+        let arm = match assignment.arm {
+            Arm::Stable => pb::Arm::Stable,
+            Arm::Candidate => pb::Arm::Candidate,
+            Arm::Preview => pb::Arm::Preview,
         };
         let deployment_id = assignment.deployment_id.to_string();
         // The first two are OpenTelemetry's GenAI conventions, the others ours.
@@ -392,7 +392,7 @@ impl From<Split> for pb::ResolveVersionResponse {
             ("gen_ai.prompt.version", assignment.version.to_string()),
             ("delos.environment", traffic.environment.to_string()),
             ("delos.deployment.id", deployment_id.clone()),
-            ("delos.deployment.arm", name.to_owned()),
+            ("delos.deployment.arm", arm_name(assignment.arm).to_owned()),
         ];
         Self {
             version: assignment.version,
@@ -403,6 +403,15 @@ impl From<Split> for pb::ResolveVersionResponse {
                 .map(|(name, value)| (name.to_owned(), value))
                 .into(),
         }
+    }
+}
+
+/// The name of an arm in attributes.
+pub(super) fn arm_name(arm: Arm) -> &'static str {
+    match arm {
+        Arm::Stable => "stable",
+        Arm::Candidate => "candidate",
+        Arm::Preview => "preview",
     }
 }
 

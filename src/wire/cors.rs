@@ -42,14 +42,17 @@ pub(super) fn layer(origins: &Origins) -> CorsLayer {
             "content-type",
             "grpc-timeout",
             "idempotency-key",
+            "if-none-match",
             "traceparent",
             "tracestate",
+            "x-api-key",
             "x-delos-actor",
             "x-grpc-web",
             "x-request-id",
             "x-user-agent",
         ]))
         .expose_headers(named(&[
+            "etag",
             "grpc-message",
             "grpc-status",
             "grpc-status-details-bin",

@@ -87,7 +87,7 @@ pub(super) fn status(error: &Error) -> Status {
 }
 
 /// What a person reads: the error, and what is wrong with each field.
-fn message(error: &Error) -> String {
+pub(super) fn message(error: &Error) -> String {
     match error {
         Error::Invalid(violations) => {
             let each: Vec<_> = violations

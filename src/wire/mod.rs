@@ -1,4 +1,4 @@
-//! The protocols: gRPC, gRPC-web and REST over one contract.
+//! The protocols: gRPC, gRPC-web and REST over one contract, and OFREP, which is OpenFeature's.
 //!
 //! A call is three lines on each: convert, ask the service, convert back. `convert` knows how a
 //! message and a value of the domain correspond, `error` what a failure is in each protocol, `edge`
@@ -9,8 +9,10 @@ mod convert;
 mod cors;
 mod edge;
 mod error;
+mod etag;
 mod grpc;
 mod health;
+mod ofrep;
 pub mod openapi;
 pub mod pb;
 mod rest;

@@ -8,7 +8,7 @@ use utoipa::{PartialSchema as _, ToSchema as _};
 
 use super::{
     error::{FieldError, Problem},
-    rest,
+    ofrep, rest,
     schema::place_path_parameters,
 };
 
@@ -20,7 +20,9 @@ unverified.";
 /// The document that is served at `/openapi.json`.
 #[must_use]
 pub fn document() -> OpenApi {
-    complete(rest::routes().1)
+    let mut document = rest::routes().1;
+    document.merge(ofrep::routes().1);
+    complete(document)
 }
 
 pub(super) fn complete(mut document: OpenApi) -> OpenApi {
@@ -30,9 +32,16 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
         .description(Some(DESCRIPTION))
         .build();
     document.tags = Some(
-        ["Deployments", "Quality gates", "Traffic", "Audit", "Health"]
-            .map(|name| TagBuilder::new().name(name).build())
-            .to_vec(),
+        [
+            "Deployments",
+            "Quality gates",
+            "Traffic",
+            "OpenFeature",
+            "Audit",
+            "Health",
+        ]
+        .map(|name| TagBuilder::new().name(name).build())
+        .to_vec(),
     );
     place_path_parameters(&mut document);
     let components = document.components.get_or_insert_default();
@@ -42,29 +51,30 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
     components
         .schemas
         .insert(FieldError::name().into_owned(), FieldError::schema());
-    for path in document.paths.paths.values_mut() {
-        let operations = [&mut path.get, &mut path.post];
+    for (path, item) in &mut document.paths.paths {
+        let is_foreign = path.contains("/ofrep/");
+        let operations = [&mut item.get, &mut item.post];
         for operation in operations.into_iter().flatten() {
-            add_problems(operation);
+            add_problems(operation, is_foreign);
         }
     }
     document
 }
 
-/// Any call may end in a problem; which ones it is likely to is said by status.
-fn add_problems(operation: &mut Operation) {
+/// Any call may end in a problem; which ones it is likely to is said by status. A foreign protocol
+/// has failures of its own; what never gets to it is a problem there too.
+fn add_problems(operation: &mut Operation, is_foreign: bool) {
     let reads_id = operation.parameters.is_some();
     let writes = operation.request_body.is_some();
-    let mut problems = vec![
-        ("500", "An internal error"),
-        ("503", "The storage does not answer"),
-        ("504", "It took too long"),
-    ];
-    if reads_id || writes {
+    let mut problems = vec![("500", "An internal error"), ("504", "It took too long")];
+    if !is_foreign {
+        problems.push(("503", "The storage does not answer"));
+    }
+    if !is_foreign && (reads_id || writes) {
         problems.push(("400", "The request is malformed"));
         problems.push(("404", "There is no such thing"));
     }
-    if writes {
+    if !is_foreign && writes {
         problems.extend([
             ("409", "The state forbids it, or it changed meanwhile"),
             ("413", "The body is too large"),

@@ -20,6 +20,7 @@ use super::{
     error::Problem,
     grpc::Grpc,
     health::{self, Readiness},
+    ofrep::{self, Ofrep},
     openapi,
     pb::{
         self, audit_service_server::AuditServiceServer, deploy_service_server::DeployServiceServer,
@@ -28,6 +29,7 @@ use super::{
     rest::{self, Rest},
 };
 use crate::{
+    domain::ids::Environment,
     service::Service,
     telemetry::{Protocol, Telemetry},
     wire::Origins,
@@ -45,6 +47,8 @@ pub struct Routes<H> {
     pub telemetry: Arc<Telemetry>,
     /// Whose web pages may call.
     pub origins: Origins,
+    /// The environment of an OpenFeature client that names none.
+    pub default_environment: Environment,
     /// The longest that a request may take.
     pub timeout: Duration,
 }
@@ -122,13 +126,19 @@ where
 }
 
 fn rest_routes<H>(parts: &Routes<H>) -> Router {
-    let (routes, document) = rest::routes();
+    let (routes, mut document) = rest::routes();
+    let (flags, of_flags) = ofrep::routes();
+    document.merge(of_flags);
+    let flags = flags.with_state(Ofrep {
+        service: parts.service.clone(),
+        default_environment: Arc::new(parts.default_environment.clone()),
+    });
     let state = Rest {
         service: parts.service.clone(),
         readiness: parts.readiness.clone(),
     };
     let docs = SwaggerUi::new("/docs").url("/openapi.json", openapi::complete(document));
-    routes.with_state(state).merge(docs)
+    routes.with_state(state).merge(flags).merge(docs)
 }
 
 fn operations(readiness: Readiness, telemetry: Arc<Telemetry>) -> Router {

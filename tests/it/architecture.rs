@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "wire",
         &["wire", "service", "traffic", "store", "domain", "telemetry"],
     ),
-    ("config", &["store", "telemetry", "wire"]),
+    ("config", &["domain", "store", "telemetry", "wire"]),
 ];
 
 /// Where a foreign crate may be used.

@@ -12,6 +12,7 @@ mod grpcurl;
 mod harness;
 mod lifecycle;
 mod listener;
+mod ofrep;
 mod openapi;
 mod parity;
 mod replicas;

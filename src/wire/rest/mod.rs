@@ -18,7 +18,7 @@ mod health;
 mod traffic;
 
 /// Largest body of a request, in bytes.
-const BODY_MAX: usize = 1024 * 1024;
+pub(super) const BODY_MAX: usize = 1024 * 1024;
 
 /// What handlers ask.
 #[derive(Debug, Clone, FromRef)]

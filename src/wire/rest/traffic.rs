@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use super::extract::Query;
 use crate::{
     service::Service,
-    wire::{error::Problem, grpc::KEEP_ALIVE, pb},
+    wire::{error::Problem, etag, grpc::KEEP_ALIVE, pb},
 };
 
 /// Say which version to serve
@@ -41,9 +41,7 @@ pub(super) async fn resolve(
     )?;
     // The answer depends on the split and on what stands in the path and the query.
     let etag = format!("\"{}\"", split.traffic.revision);
-    let known = headers
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|known| matches(known, &etag));
+    let known = etag::is_known(&headers, &etag);
     let etag = [
         (header::ETAG, etag),
         (header::CACHE_CONTROL, "no-cache".to_owned()),
@@ -127,13 +125,4 @@ fn last_event(id: &HeaderValue) -> Result<i64, Problem> {
     let revision = id.to_str().ok().and_then(|id| id.parse().ok());
     revision
         .ok_or_else(|| Problem::of_field("Last-Event-ID", "is no id of an event of this stream"))
-}
-
-/// Whether `If-None-Match` names the tag; a weak one counts too (RFC 9110, 13.1.2).
-fn matches(known: &HeaderValue, etag: &str) -> bool {
-    let known = known.to_str().unwrap_or_default();
-    known == "*"
-        || known
-            .split(',')
-            .any(|tag| tag.trim().trim_start_matches("W/") == etag)
 }

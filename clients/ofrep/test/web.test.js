@@ -1,0 +1,88 @@
+// OpenFeature's web SDK with its OFREP provider, as they are published, in a browser and across
+// origins: it gets all flags at once, and hears of changes by Server-Sent Events.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { build } from "esbuild";
+import { chromium } from "playwright-core";
+
+import { Service, WAIT_MS, until } from "./service.js";
+
+const PROMPT = "greeting";
+const undo = [];
+let service;
+let page;
+
+before(async () => {
+  service = await Service.start();
+  undo.push(() => service.stop());
+  const origin = await servePage();
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"],
+  });
+  undo.push(() => browser.close());
+  page = await browser.newPage();
+  page.setDefaultTimeout(WAIT_MS);
+  await page.goto(origin);
+});
+
+after(async () => {
+  for (const step of undo.reverse()) await step();
+});
+
+async function servePage() {
+  const bundle = await build({
+    entryPoints: [fileURLToPath(new URL("../web/page.js", import.meta.url))],
+    bundle: true,
+    format: "esm",
+    write: false,
+  });
+  const script = bundle.outputFiles[0].text;
+  const server = createServer((request, response) => {
+    if (request.url === "/page.js") {
+      response.writeHead(200, { "content-type": "text/javascript" }).end(script);
+    } else {
+      response.writeHead(200, { "content-type": "text/html" }).end('<script type="module" src="page.js"></script>');
+    }
+  }).listen(0, "localhost");
+  await once(server, "listening");
+  undo.push(async () => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return `http://localhost:${server.address().port}/`;
+}
+
+const details = () => page.evaluate((flag) => window.details(flag), PROMPT);
+
+test("a page follows a rollout and its rollback without asking", { timeout: 6 * WAIT_MS }, async () => {
+  await service.serve(PROMPT);
+  const faults = [];
+  page.on("pageerror", (error) => faults.push(error));
+  const refetches = [];
+  page.on("response", (response) => {
+    if (response.url().includes("flagConfigEtag")) refetches.push(response.status());
+  });
+  const context = { targetingKey: "user-1", preview: true };
+  await page.evaluate(([url, context]) => window.start(url, context), [service.url, context]);
+  assert.deepEqual([(await details()).value, (await details()).reason], [1, "STATIC"]);
+  // The stream begins with an event, whose answer is that nothing has changed.
+  await until("the stream has begun", WAIT_MS, () => refetches.length > 0);
+  assert.equal(refetches[0], 304);
+
+  const rollout = await service.rollOut(PROMPT);
+  await until("the page has version 2", WAIT_MS, async () => (await details()).value === 2);
+  assert.equal((await details()).flagMetadata.arm, "preview");
+  assert.ok(refetches.includes(200), `${refetches}`);
+
+  await service.rollBack(rollout);
+  await until("the page has version 1 again", WAIT_MS, async () => (await details()).value === 1);
+  const changes = await page.evaluate(() => window.changes);
+  assert.ok(changes.length >= 2 && changes.flat().includes(PROMPT), JSON.stringify(changes));
+  assert.deepEqual(faults, []);
+});

@@ -1,0 +1,159 @@
+//! All flags of an environment at once, for clients that keep them.
+
+use std::{
+    hash::{DefaultHasher, Hasher as _},
+    time::Duration,
+};
+
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderMap, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Ofrep,
+    asked::{Asked, EvaluationRequest},
+    evaluate::Evaluation,
+    failure::{ErrorCode, EvaluationFailure},
+};
+use crate::{service::Service, wire::etag};
+
+/// How long it is waited for a revision that another replica has told of: two polls.
+const REVISION_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Every flag's value for a context.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BulkEvaluation {
+    /// The flags, by key.
+    flags: Vec<Evaluation>,
+    /// Where to hear of changes.
+    event_streams: [EventStream; 1],
+}
+
+/// Where to hear of changes.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct EventStream {
+    /// The kind of stream: `sse`.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// Where it is.
+    endpoint: EventEndpoint,
+}
+
+/// An address on the origin that the client has called.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EventEndpoint {
+    /// Path and query.
+    request_uri: String,
+}
+
+/// What a client has been told by the event that makes it ask.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
+pub(super) struct Refetch {
+    /// The `etag` of the event.
+    #[serde(default)]
+    flag_config_etag: Option<String>,
+}
+
+/// Evaluate all flags of an environment
+///
+/// For OpenFeature's web and mobile SDKs, which ask again when `eventStreams` tells of a change.
+#[utoipa::path(
+    post,
+    path = "/ofrep/v1/evaluate/flags",
+    tag = "OpenFeature",
+    operation_id = "EvaluateFlags",
+    params(Refetch),
+    request_body(content = Option<EvaluationRequest>, description = "Whom the evaluations are for"),
+    responses(
+        (status = OK, body = BulkEvaluation, headers(("ETag" = String, description = "The revision of the environment, and a hash of the answer")), description = "The flags' values"),
+        (status = NOT_MODIFIED, description = "The answer is the one of `If-None-Match`"),
+        (status = BAD_REQUEST, body = EvaluationFailure, description = "The body or the context can't be used"),
+        (status = PAYLOAD_TOO_LARGE, body = EvaluationFailure, description = "The body is too large"),
+    ),
+)]
+pub(super) async fn flags(
+    State(ofrep): State<Ofrep>,
+    query: Result<Query<Refetch>, QueryRejection>,
+    headers: HeaderMap,
+    asked: Asked,
+) -> Result<Response, EvaluationFailure> {
+    let Asked {
+        environment,
+        targeting_key,
+        preview,
+        ..
+    } = asked;
+    if let Some(told) = query.ok().and_then(|query| query.0.flag_config_etag) {
+        wait_for_revision(&ofrep.service, &environment, &told).await?;
+    }
+    let (splits, revision) = ofrep
+        .service
+        .resolve_all(&environment, &targeting_key, preview)?;
+    let has_targeting_key = !targeting_key.is_empty();
+    let evaluations = splits
+        .iter()
+        .map(|split| Evaluation::new(split, has_targeting_key));
+    let answer = BulkEvaluation {
+        flags: evaluations.collect(),
+        event_streams: [EventStream {
+            kind: "sse",
+            endpoint: EventEndpoint {
+                request_uri: format!("/environments/{environment}/ofrep/v1/events"),
+            },
+        }],
+    };
+    let body = serde_json::to_vec(&answer).map_err(|error| {
+        tracing::error!(%error, "an evaluation can't be written");
+        let details = "an internal error occurred";
+        EvaluationFailure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::General,
+            details,
+        )
+    })?;
+    let etag = etag(revision, &body);
+    let known = etag::is_known(&headers, &etag);
+    let headers = [
+        (header::ETAG, etag),
+        (header::CACHE_CONTROL, "no-cache".to_owned()),
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+    ];
+    if known {
+        let [etag, caching, _] = headers;
+        return Ok((StatusCode::NOT_MODIFIED, [etag, caching]).into_response());
+    }
+    Ok((headers, body).into_response())
+}
+
+/// The answer depends on the context too, and revisions in memory begin anew with each process:
+/// what is answered is hashed.
+fn etag(revision: i64, body: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(body);
+    format!("\"{revision}-{:016x}\"", hasher.finish())
+}
+
+/// Waits until this replica knows the revision that an event of another one has told of. What it
+/// knows is served where that takes too long.
+async fn wait_for_revision(
+    service: &Service,
+    environment: &str,
+    told: &str,
+) -> Result<(), EvaluationFailure> {
+    let Ok(told) = told.parse::<i64>() else {
+        return Ok(());
+    };
+    let mut watch = service.watch(environment, 0)?;
+    let arrival = async { while watch.next().await.is_some() && watch.revision() < told {} };
+    // Either way it is answered.
+    let _ = tokio::time::timeout(REVISION_PATIENCE, arrival).await;
+    Ok(())
+}
