@@ -1,12 +1,15 @@
 //! Watches an environment: all of it, then each change, in the order of its revisions.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::{Change, Table};
 use crate::domain::traffic::Traffic;
+
+/// How long a watcher is waited for who knows more than this replica: two polls.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// What a watcher is told.
 #[derive(Debug, Clone)]
@@ -51,22 +54,32 @@ impl Watch {
     pub async fn next(&mut self) -> Option<Update> {
         if !self.has_begun {
             self.has_begun = true;
-            return Some(self.begin());
+            return self.begin().await;
         }
         loop {
-            let change = tokio::select! {
-                change = self.changes.recv() => change,
-                () = self.closed.cancelled() => return None,
-            };
-            match change {
+            match self.next_change().await? {
                 Ok(change) if change.environment == self.environment => {
-                    return Some(self.tell(&change));
+                    if let Some(update) = self.tell(&change) {
+                        return Some(update);
+                    }
                 }
                 Ok(_) => {}
                 // It was too slow to be told of each: it is told what differs.
-                Err(RecvError::Lagged(_)) => return Some(self.catch_up()),
-                Err(RecvError::Closed) => return None,
+                Err(Lagged) => return Some(self.catch_up()),
             }
+        }
+    }
+
+    /// The next change of any environment; none when the service stops.
+    async fn next_change(&mut self) -> Option<Result<Arc<Change>, Lagged>> {
+        let change = tokio::select! {
+            change = self.changes.recv() => change,
+            () = self.closed.cancelled() => return None,
+        };
+        match change {
+            Ok(change) => Some(Ok(change)),
+            Err(RecvError::Lagged(_)) => Some(Err(Lagged)),
+            Err(RecvError::Closed) => None,
         }
     }
 
@@ -76,20 +89,30 @@ impl Watch {
         self.told
     }
 
-    fn begin(&mut self) -> Update {
-        let now = self.table.snapshot();
-        let now = now
-            .environment(&self.environment)
-            .map_or(0, |environment| environment.revision);
-        // A revision that was never given out is of another storage: begin anew.
-        let snapshot = self.told == 0 || self.told > now;
-        if snapshot {
-            self.told = 0;
+    /// The first thing to tell. A client may have come from a replica that knows more than this one
+    /// yet; it is not told what is older, but waited for.
+    async fn begin(&mut self) -> Option<Update> {
+        let deadline = tokio::time::Instant::now() + CATCH_UP;
+        while self.told > self.known() {
+            match tokio::time::timeout_at(deadline, self.next_change()).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                // It was never given out here: it is of another storage.
+                Err(_) => self.told = 0,
+            }
         }
-        Update {
+        let snapshot = self.told == 0;
+        Some(Update {
             snapshot,
             ..self.catch_up()
-        }
+        })
+    }
+
+    /// The revision up to which this replica knows the environment.
+    fn known(&self) -> i64 {
+        let snapshot = self.table.snapshot();
+        let environment = snapshot.environment(&self.environment);
+        environment.map_or(0, |environment| environment.revision)
     }
 
     fn catch_up(&mut self) -> Update {
@@ -108,12 +131,98 @@ impl Watch {
         }
     }
 
-    fn tell(&mut self, change: &Change) -> Update {
+    /// What to tell of a change: the splits as they are now, since a change may have waited in line
+    /// while a later one was told already. None where all of it has been told.
+    fn tell(&mut self, change: &Change) -> Option<Update> {
+        let snapshot = self.table.snapshot();
+        let environment = snapshot.environment(&self.environment)?;
+        let now = |row: &Arc<Traffic>| environment.prompts.get(row.prompt_id.as_str()).cloned();
+        let traffic: Vec<_> = change
+            .traffic
+            .iter()
+            .filter_map(now)
+            .filter(|row| row.revision > self.told)
+            .collect();
+        if traffic.is_empty() && change.revision <= self.told {
+            return None;
+        }
         self.told = self.told.max(change.revision);
-        Update {
-            traffic: change.traffic.clone(),
+        Some(Update {
+            traffic,
             revision: self.told,
             snapshot: false,
-        }
+        })
+    }
+}
+
+/// Changes were missed.
+struct Lagged;
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{
+        ids::{self, PromptId},
+        traffic::Stable,
+    };
+
+    fn row(prompt: &str, revision: i64) -> Traffic {
+        let environment = ids::Environment::parse("production").unwrap();
+        let mut traffic = Traffic::none(PromptId::parse(prompt).unwrap(), environment);
+        traffic.stable = Some(Stable {
+            version: 1,
+            deployment_id: Uuid::nil(),
+        });
+        traffic.revision = revision;
+        traffic
+    }
+
+    fn revisions(update: &Update) -> Vec<i64> {
+        update.traffic.iter().map(|row| row.revision).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_older_than_what_was_told_is_never_told() {
+        let table = Table::default();
+        table.apply_all("production", vec![row("a", 1)], 1);
+        let mut watch = table.watch("production", 0);
+        // These wait in line while the snapshot, which has them, is told.
+        table.apply_all("production", vec![row("a", 2)], 2);
+        table.apply_all("production", vec![row("a", 3)], 3);
+        let snapshot = watch.next().await.unwrap();
+        assert_eq!(
+            (revisions(&snapshot), snapshot.revision, snapshot.snapshot),
+            (vec![3], 3, true)
+        );
+        table.apply_all("production", vec![row("b", 4)], 4);
+        let change = watch.next().await.unwrap();
+        assert_eq!((revisions(&change), change.revision), (vec![4], 4));
+    }
+
+    #[tokio::test]
+    async fn who_comes_from_a_replica_that_knows_more_is_not_sent_back_in_time() {
+        let table = Table::default();
+        table.apply_all("production", vec![row("a", 3)], 3);
+        let mut watch = table.watch("production", 5);
+        let feed = async { table.apply_all("production", vec![row("a", 6)], 6) };
+        let (update, ()) = tokio::join!(watch.next(), feed);
+        let update = update.unwrap();
+        assert_eq!(
+            (revisions(&update), update.revision, update.snapshot),
+            (vec![6], 6, false)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revision_of_another_storage_is_answered_with_a_snapshot() {
+        let table = Table::default();
+        table.apply_all("production", vec![row("a", 3)], 3);
+        let update = table.watch("production", 99).next().await.unwrap();
+        assert_eq!(
+            (revisions(&update), update.revision, update.snapshot),
+            (vec![3], 3, true)
+        );
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     operation_id = "ResolveVersion",
     params(pb::ResolveVersionRequest),
     responses(
-        (status = OK, body = pb::ResolveVersionResponse, headers(("ETag" = String, description = "The revision of the split")), description = "The version"),
+        (status = OK, body = pb::ResolveVersionResponse, headers(("ETag" = String, description = "Names this answer")), description = "The version"),
         (status = NOT_MODIFIED, description = "The split is the one of `If-None-Match`"),
     ),
 )]
@@ -39,8 +39,15 @@ pub(super) async fn resolve(
         &message.targeting_key,
         message.preview,
     )?;
-    // The answer depends on the split and on what stands in the path and the query.
-    let etag = format!("\"{}\"", split.traffic.revision);
+    // With the deployment and the version, a tag of another storage with the same revisions is not
+    // taken for one of this.
+    let assignment = &split.assignment;
+    let etag = format!(
+        "\"{}-{}-{}\"",
+        split.traffic.revision,
+        assignment.deployment_id.simple(),
+        assignment.version
+    );
     let known = etag::is_known(&headers, &etag);
     let etag = [
         (header::ETAG, etag),
