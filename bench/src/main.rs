@@ -1,3 +1,72 @@
-//! Side-by-side measurements of Delos Deploy against its limits.
+//! Side-by-side measurements of Delos Deploy against its limits. See the README beside it.
+//!
+//! `cli` is what can be asked for, `process` starts what is measured, `load` calls it, `reads`,
+//! `writes` and `rollouts` are the three parts, `report` prints. It never fails on speed; it fails
+//! where an answer is wrong.
 
-fn main() {}
+mod calls;
+mod cli;
+mod echo;
+mod figures;
+mod load;
+mod machine;
+mod pgbench;
+mod postgres;
+mod process;
+mod reads;
+mod report;
+mod rollouts;
+mod writes;
+
+use std::{io::Write as _, process::ExitCode};
+
+use clap::Parser as _;
+
+use cli::{Cli, Command, Part, Settings};
+
+/// Why there are no figures, for who runs the bench.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let outcome = runtime.map_err(Failure::from).and_then(|runtime| {
+        runtime.block_on(async {
+            match cli.command {
+                Some(Command::Echo { port }) => echo::serve(port).await,
+                None => measure(&cli.settings).await,
+            }
+        })
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            progress(&format!("bench: {failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(settings: &Settings) -> Result<(), Failure> {
+    let before = machine::busy().await;
+    let mut rows = Vec::new();
+    if settings.measures(Part::Reads) {
+        rows.extend(reads::measure(settings).await?);
+    }
+    if settings.measures(Part::Writes) {
+        rows.extend(writes::measure(settings).await?);
+    }
+    if settings.measures(Part::Rollouts) {
+        rows.extend(rollouts::measure(settings).await?);
+    }
+    let after = machine::busy().await;
+    report::print(settings, [before, after], &rows)
+}
+
+/// Says what is being done; on stderr, since stdout is for the report.
+fn progress(line: &str) {
+    // A bench whose progress nobody sees still measures.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}

@@ -1,0 +1,161 @@
+//! Prints: a table for people, and one line of JSON for programs.
+
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    time::{Duration, SystemTime},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    Failure,
+    cli::Settings,
+    figures::{Figures, Row},
+};
+
+/// Prints the table, then the JSON line. `busy` is the share of the machine that was in use before
+/// the bench and after it.
+pub(crate) fn print(
+    settings: &Settings,
+    busy: [Option<f64>; 2],
+    rows: &[Row],
+) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", table(settings, busy, rows)?)?;
+    writeln!(out, "{}", line(settings, busy, rows)?)?;
+    Ok(())
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn table(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<String, Failure> {
+    let mut text = format!(
+        "Load generator, peers, databases and service share this machine's {} cores: compare \
+         within this run only.\n\
+         Medians of {} rounds of {} s each, in turns, each after {} s of warm-up; a ratio is the \
+         median of the rounds' ratios.\n\
+         Other processes used {} of the machine before the run and {} after it.\n",
+        cores(),
+        settings.rounds,
+        settings.duration().as_secs(),
+        settings.warm_up().as_secs(),
+        percent(busy[0]),
+        percent(busy[1]),
+    );
+    let mut part = "";
+    for row in rows {
+        if row.part != part {
+            part = row.part;
+            let Heading { about, unit, peer } = heading(part, settings);
+            writeln!(
+                text,
+                "\n{about}\n  {:<36} {unit:>12} {:>9} {:>9} {:>12}",
+                "",
+                "p50 ms",
+                "p99 ms",
+                format!("of {peer}")
+            )?;
+        }
+        let figures = row.median();
+        let ratio = row
+            .ratio
+            .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"));
+        writeln!(
+            text,
+            "  {:<36} {:>12.0} {:>9.2} {:>9.2} {ratio:>12}",
+            row.name, figures.per_second, figures.p50_ms, figures.p99_ms
+        )?;
+    }
+    Ok(text)
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(
+        || "an unknown share".to_owned(),
+        |share| format!("{:.0} %", share * 100.0),
+    )
+}
+
+/// What stands above the lines of a part.
+struct Heading {
+    about: String,
+    unit: &'static str,
+    peer: &'static str,
+}
+
+fn heading(part: &str, settings: &Settings) -> Heading {
+    let Settings {
+        connections,
+        calls,
+        callers,
+        environments,
+        ..
+    } = settings;
+    match part {
+        "reads" => Heading {
+            about: format!("GetDeployment, {connections} connections of {calls} concurrent calls"),
+            unit: "calls/s",
+            peer: "echo",
+        },
+        "writes" => Heading {
+            about: format!(
+                "CreateDeployment (gradual, starts at once), {callers} concurrent callers, \
+                 environments: {environments}"
+            ),
+            unit: "creations/s",
+            peer: "pgbench",
+        },
+        _ => Heading {
+            about: format!(
+                "The reconciler on PostgreSQL, once for {} s; p50 and p99 are of the steps' lag",
+                settings.rollout_duration().as_secs()
+            ),
+            unit: "steps/s",
+            peer: "demand",
+        },
+    }
+}
+
+fn line(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<Value, Failure> {
+    let figures = |figures: &Figures| {
+        json!({
+            "per_second": figures.per_second,
+            "p50_ms": figures.p50_ms,
+            "p99_ms": figures.p99_ms,
+        })
+    };
+    let rows: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "part": row.part,
+                "name": row.name,
+                "median": figures(&row.median()),
+                "ratio": row.ratio,
+                "rounds": row.rounds.iter().map(figures).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    Ok(json!({
+        "unix_seconds": since_epoch()?.as_secs(),
+        "cores": cores(),
+        "busy_before": busy[0],
+        "busy_after": busy[1],
+        "seconds": settings.duration().as_secs(),
+        "warm_up_seconds": settings.warm_up().as_secs(),
+        "rounds": settings.rounds,
+        "connections": settings.connections,
+        "calls": settings.calls,
+        "callers": settings.callers,
+        "environments": settings.environments,
+        "rows": rows,
+    }))
+}
+
+#[expect(clippy::disallowed_methods, reason = "only to date the report")]
+fn since_epoch() -> Result<Duration, Failure> {
+    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?)
+}
