@@ -199,7 +199,7 @@ const VARIABLES: &[Variable] = &[
         "DELOS_DB_MAX_CONNECTIONS",
         "10",
         "a whole number, 1 to 1000",
-        "Most connections to PostgreSQL for requests; the reconciler has 4 of its own",
+        "Most connections to PostgreSQL for requests that write, and as many for those that read; the reconciler has 4 of its own",
     ),
     variable(
         "DELOS_REDIS_URL",

@@ -9,6 +9,7 @@ mod cli;
 mod echo;
 mod figures;
 mod load;
+mod machine;
 mod pgbench;
 mod postgres;
 mod process;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
 }
 
 async fn measure(settings: &Settings) -> Result<(), Failure> {
+    let before = machine::busy().await;
     let mut rows = Vec::new();
     if settings.measures(Part::Reads) {
         rows.extend(reads::measure(settings).await?);
@@ -59,7 +61,8 @@ async fn measure(settings: &Settings) -> Result<(), Failure> {
     if settings.measures(Part::Rollouts) {
         rows.extend(rollouts::measure(settings).await?);
     }
-    report::print(settings, &rows)
+    let after = machine::busy().await;
+    report::print(settings, [before, after], &rows)
 }
 
 /// Says what is being done; on stderr, since stdout is for the report.

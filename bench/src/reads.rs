@@ -44,7 +44,7 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Row>, Failure> {
         targets.push(service(name, &storage).await?);
     }
     let memory = Arc::clone(&targets[1].server);
-    targets.insert(1, target(memory, Call::Health, "Health, no storage".into()));
+    targets.insert(1, target(memory, Call::Health, "Health, no storage"));
     let load = Load {
         connections: settings.connections,
         calls: settings.calls,
@@ -71,7 +71,7 @@ async fn echo() -> Result<Target, Failure> {
     let server = Arc::new(process::echo().await?);
     let call = Call::get(&mut connect(server.port).await?, &example_deployment().id).await?;
     let name = sized("echo", &call);
-    Ok(target(server, call, name))
+    Ok(target(server, call, &name))
 }
 
 async fn service(name: &str, storage: &Storage) -> Result<Target, Failure> {
@@ -82,14 +82,14 @@ async fn service(name: &str, storage: &Storage) -> Result<Target, Failure> {
         .await?;
     let call = Call::get(&mut client, &deployment.id).await?;
     let name = sized(name, &call);
-    Ok(target(server, call, name))
+    Ok(target(server, call, &name))
 }
 
-fn target(server: Arc<Server>, call: Call, name: String) -> Target {
+fn target(server: Arc<Server>, call: Call, name: &str) -> Target {
     Target {
         server,
         call: Arc::new(call),
-        row: Row::new(PART, &name),
+        row: Row::new(PART, name),
     }
 }
 

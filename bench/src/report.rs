@@ -14,10 +14,16 @@ use crate::{
     figures::{Figures, Row},
 };
 
-/// Prints the table, then the JSON line.
-pub(crate) fn print(settings: &Settings, rows: &[Row]) -> Result<(), Failure> {
+/// Prints the table, then the JSON line. `busy` is the share of the machine that was in use before
+/// the bench and after it.
+pub(crate) fn print(
+    settings: &Settings,
+    busy: [Option<f64>; 2],
+    rows: &[Row],
+) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}\n{}", table(settings, rows)?, line(settings, rows)?)?;
+    writeln!(out, "{}", table(settings, busy, rows)?)?;
+    writeln!(out, "{}", line(settings, busy, rows)?)?;
     Ok(())
 }
 
@@ -25,16 +31,19 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn table(settings: &Settings, rows: &[Row]) -> Result<String, Failure> {
+fn table(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<String, Failure> {
     let mut text = format!(
         "Load generator, peers, databases and service share this machine's {} cores: compare \
          within this run only.\n\
          Medians of {} rounds of {} s each, in turns, each after {} s of warm-up; a ratio is the \
-         median of the rounds' ratios.\n",
+         median of the rounds' ratios.\n\
+         Other processes used {} of the machine before the run and {} after it.\n",
         cores(),
         settings.rounds,
         settings.duration().as_secs(),
         settings.warm_up().as_secs(),
+        percent(busy[0]),
+        percent(busy[1]),
     );
     let mut part = "";
     for row in rows {
@@ -61,6 +70,13 @@ fn table(settings: &Settings, rows: &[Row]) -> Result<String, Failure> {
         )?;
     }
     Ok(text)
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(
+        || "an unknown share".to_owned(),
+        |share| format!("{:.0} %", share * 100.0),
+    )
 }
 
 /// What stands above the lines of a part.
@@ -103,7 +119,7 @@ fn heading(part: &str, settings: &Settings) -> Heading {
     }
 }
 
-fn line(settings: &Settings, rows: &[Row]) -> Result<Value, Failure> {
+fn line(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<Value, Failure> {
     let figures = |figures: &Figures| {
         json!({
             "per_second": figures.per_second,
@@ -126,6 +142,8 @@ fn line(settings: &Settings, rows: &[Row]) -> Result<Value, Failure> {
     Ok(json!({
         "unix_seconds": since_epoch()?.as_secs(),
         "cores": cores(),
+        "busy_before": busy[0],
+        "busy_after": busy[1],
         "seconds": settings.duration().as_secs(),
         "warm_up_seconds": settings.warm_up().as_secs(),
         "rounds": settings.rounds,

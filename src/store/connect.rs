@@ -26,6 +26,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections to PostgreSQL that are kept for the reconciler.
 const BACKGROUND_CONNECTIONS: u32 = 4;
+/// How old a connection that reads from PostgreSQL may grow.
+const READER_LIFETIME: Duration = Duration::from_secs(60);
 /// Connections that read from an SQLite file; there is one that writes.
 const SQLITE_READERS: u32 = 4;
 
@@ -165,9 +167,10 @@ pub(super) async fn connect(backend: &Backend, clock: Clock) -> Result<Store, Op
             (writer.clone(), reader, writer, Some(Arc::new(lock)))
         }
         Backend::Postgres(server) => {
-            let api = postgres(server, server.connections_max, "api").await?;
-            let background = postgres(server, BACKGROUND_CONNECTIONS, "background").await?;
-            (api.clone(), api, background, None)
+            let writer = postgres(server, server.connections_max, Use::Write).await?;
+            let reader = postgres(server, server.connections_max, Use::Read).await?;
+            let background = postgres(server, BACKGROUND_CONNECTIONS, Use::Background).await?;
+            (writer, reader, background, None)
         }
     };
     Ok(Store {
@@ -256,18 +259,33 @@ fn lock_file(path: &Path) -> Result<File, OpenError> {
     }
 }
 
+/// What connections to PostgreSQL are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    Write,
+    Read,
+    Background,
+}
+
 async fn postgres(
     server: &Postgres,
     connections: u32,
-    purpose: &str,
+    purpose: Use,
 ) -> Result<DatabaseConnection, OpenError> {
-    PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         // Its round trip is put to better use by the check below.
-        .test_before_acquire(false)
-        .before_acquire(|session, _| Box::pin(is_clean(session)))
-        .connect_with(server.options(purpose))
+        .test_before_acquire(false);
+    let pool = match purpose {
+        Use::Write | Use::Background => {
+            pool.before_acquire(|session, _| Box::pin(is_clean(session)))
+        }
+        // Nobody opens a transaction there, and none could write in it: there is nothing to clean up.
+        // A server that has become a replica is left when the session has grown old.
+        Use::Read => pool.max_lifetime(READER_LIFETIME),
+    };
+    pool.connect_with(server.options(purpose))
         .await
         .map(SqlxPostgresConnector::from_sqlx_postgres_pool)
         .map_err(|source| unreachable(format_args!("PostgreSQL at {server}"), source))
@@ -283,15 +301,23 @@ async fn is_clean(session: &mut PgConnection) -> Result<bool, sqlx::Error> {
 }
 
 impl Postgres {
-    fn options(&self, purpose: &str) -> PgConnectOptions {
+    fn options(&self, purpose: Use) -> PgConnectOptions {
         let mut options = PgConnectOptions::new_without_pgpass()
             .host(&self.host)
             .port(self.port)
             .username(&self.user)
             .database(&self.database)
             .ssl_mode(self.ssl_mode.into())
-            .application_name(&format!("delos-deploy {purpose}"))
+            .application_name(match purpose {
+                Use::Write => "delos-deploy write",
+                Use::Read => "delos-deploy read",
+                Use::Background => "delos-deploy background",
+            })
             .options([
+                (
+                    "default_transaction_read_only",
+                    if purpose == Use::Read { "on" } else { "off" },
+                ),
                 ("statement_timeout", "5s"),
                 ("lock_timeout", "2s"),
                 ("idle_in_transaction_session_timeout", "10s"),
@@ -324,11 +350,9 @@ impl From<SslMode> for PgSslMode {
 }
 
 pub(super) fn gauges(store: &Store) -> Vec<PoolGauge> {
-    let mut gauges = vec![gauge("api", &store.writer)];
+    let mut gauges = vec![gauge("write", &store.writer), gauge("read", &store.reader)];
     if store.is_postgres() {
         gauges.push(gauge("background", &store.background));
-    } else {
-        gauges.push(gauge("read", &store.reader));
     }
     gauges
 }

@@ -213,7 +213,7 @@ impl Tx {
 
 /// A function that reads how many connections of a pool are in use and how many are idle.
 pub struct PoolGauge {
-    /// The pool's name: `api`, `read` or `background`.
+    /// The pool's name: `write`, `read` or `background`.
     pub name: &'static str,
     /// Reads (in use, idle).
     pub read: Box<dyn Fn() -> (u64, u64) + Send + Sync>,

@@ -2,8 +2,15 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::error::Problem;
 
 /// Whose pages may call the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,15 +32,8 @@ pub(super) fn layer(origins: &Origins) -> CorsLayer {
             .map(|name| HeaderName::from_static(name))
             .collect::<Vec<_>>()
     };
-    let allowed = match origins {
-        Origins::None => AllowOrigin::list([]),
-        Origins::Loopback => AllowOrigin::predicate(|origin, _| is_loopback(origin)),
-        Origins::List(list) => AllowOrigin::list(
-            list.iter()
-                .filter_map(|origin| HeaderValue::from_str(origin).ok()),
-        ),
-        Origins::Any => AllowOrigin::any(),
-    };
+    let origins = origins.clone();
+    let allowed = AllowOrigin::predicate(move |origin, _| origins.allow(origin));
     CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST])
@@ -62,6 +62,54 @@ pub(super) fn layer(origins: &Origins) -> CorsLayer {
             "x-request-id",
         ]))
         .max_age(Duration::from_secs(600))
+}
+
+impl Origins {
+    fn allow(&self, origin: &HeaderValue) -> bool {
+        match self {
+            Self::None => false,
+            Self::Loopback => is_loopback(origin),
+            Self::List(list) => list
+                .iter()
+                .any(|known| known.as_bytes() == origin.as_bytes()),
+            Self::Any => true,
+        }
+    }
+}
+
+/// Turns away what a page of another origin sends without being asked first. A browser asks (by a
+/// preflight) before most requests, but not before a POST without a body, which a verb takes.
+pub(super) async fn guard(
+    State(origins): State<Origins>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let headers = request.headers();
+    let foreign = headers
+        .get(header::ORIGIN)
+        .filter(|origin| !is_own(origin, headers));
+    match foreign {
+        Some(origin) if request.method() == Method::POST && !origins.allow(origin) => Problem::of_http(
+            StatusCode::FORBIDDEN,
+            "ORIGIN_NOT_ALLOWED",
+            "The page may not call the service",
+            "pages of this origin may not call the service; DELOS_CORS_ORIGINS names those that may",
+        )
+        .into_response(),
+        Some(_) | None => next.run(request).await,
+    }
+}
+
+/// Whether a page comes from the service itself, as `/docs` does.
+fn is_own(origin: &HeaderValue, headers: &HeaderMap) -> bool {
+    let origin = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.split_once("://"));
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    origin.is_some_and(|(_, authority)| Some(authority) == host)
 }
 
 fn is_loopback(origin: &HeaderValue) -> bool {

@@ -81,6 +81,10 @@ where
         .merge(grpc)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(
+            parts.origins.clone(),
+            cors::guard,
+        ))
         .layer(middleware::from_fn_with_state(edge, edge::edge))
         .layer(cors::layer(&parts.origins));
     Ok(router)

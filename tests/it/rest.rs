@@ -652,3 +652,38 @@ async fn every_bad_field_is_named_also_a_number_that_no_enum_has() {
     }
     app.finish().await;
 }
+
+/// A browser sends a POST without a body for a page of any origin, without asking first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_page_can_t_send_a_verb() {
+    let app = App::start(Storage::Memory).await;
+    let created = app
+        .create(serde_json::json!({"prompt_id": "p", "environment": "e", "to_version": 1}))
+        .await;
+    let path = format!("/v1/deployments/{}/cancel", created["id"].as_str().unwrap());
+    let send = async |origin: &str| {
+        let headers = [("origin", origin)];
+        crate::harness::http::send(&app.address, "POST", &path, &headers, bytes::Bytes::new())
+            .await
+            .unwrap()
+    };
+    for foreign in [
+        "https://evil.example",
+        "null",
+        "http://localhost.evil.example",
+    ] {
+        let refused = send(foreign).await;
+        assert_eq!(
+            (refused.status, &refused.json()["reason"]),
+            (403, &"ORIGIN_NOT_ALLOWED".into())
+        );
+    }
+    assert_eq!(
+        app.get(created["id"].as_str().unwrap()).await["status"],
+        "DEPLOYMENT_STATUS_PENDING_APPROVAL"
+    );
+    // The service's own pages, and in development those of this machine, may.
+    assert_eq!(send(&format!("http://{}", app.address)).await.status, 200);
+    assert_eq!(send("http://localhost:3000").await.status, 409);
+    app.finish().await;
+}
