@@ -18,6 +18,10 @@ use super::{
     cors,
     edge::{self, Edge},
     error::Problem,
+    flagd::{
+        Flagd,
+        pb::{self as flagd_pb, evaluation::v1, evaluation::v2, sync::v1 as sync},
+    },
     grpc::Grpc,
     health::{self, Readiness},
     openapi,
@@ -32,6 +36,9 @@ use crate::{
     telemetry::{Protocol, Telemetry},
     wire::Origins,
 };
+
+/// The environment that flagd's providers mean where they name none.
+const DEFAULT_ENVIRONMENT: &str = "production";
 
 /// What the routes are made of.
 pub struct Routes<H> {
@@ -73,6 +80,7 @@ where
     let grpc = grpc_routes(&parts)?;
     let router = Router::new()
         .merge(rest_routes(&parts))
+        .merge(flagd_routes(parts.service))
         .merge(operations(parts.readiness, parts.telemetry))
         .merge(grpc)
         .fallback(not_found)
@@ -98,6 +106,7 @@ where
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTOR)
+            .register_encoded_file_descriptor_set(flagd_pb::DESCRIPTOR)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // So that grpcurl can show the details of an error.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
@@ -118,6 +127,22 @@ where
         .into_axum_router()
         .reset_fallback()
         .route_layer(GrpcWebLayer::new()))
+}
+
+/// What the providers of OpenFeature's SDKs call.
+fn flagd_routes(service: Service) -> Router {
+    let flagd = Flagd {
+        service,
+        default_environment: DEFAULT_ENVIRONMENT.into(),
+    };
+    TonicRoutes::new(v1::service_server::ServiceServer::new(flagd.clone()))
+        .add_service(v2::service_server::ServiceServer::new(flagd.clone()))
+        .add_service(sync::flag_sync_service_server::FlagSyncServiceServer::new(
+            flagd,
+        ))
+        .into_axum_router()
+        .reset_fallback()
+        .route_layer(GrpcWebLayer::new())
 }
 
 fn rest_routes<H>(parts: &Routes<H>) -> Router {

@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod flagd;
 mod harness;
 mod lifecycle;
 mod replicas;
