@@ -292,7 +292,7 @@ fn http_code(status: StatusCode) -> &'static str {
     }
 }
 
-fn grpc_code(code: Code) -> &'static str {
+pub(super) fn grpc_code(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -19,8 +19,11 @@ use super::{
     edge::{self, Edge},
     error::Problem,
     flagd::{
-        Flagd,
-        pb::{self as flagd_pb, evaluation::v1, evaluation::v2, sync::v1 as sync},
+        self, Flagd,
+        pb::{
+            evaluation::{v1, v2},
+            sync::v1::flag_sync_service_server::FlagSyncServiceServer,
+        },
     },
     grpc::Grpc,
     health::{self, Readiness},
@@ -106,7 +109,7 @@ where
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTOR)
-            .register_encoded_file_descriptor_set(flagd_pb::DESCRIPTOR)
+            .register_encoded_file_descriptor_set(flagd::pb::DESCRIPTOR)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // So that grpcurl can show the details of an error.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
@@ -135,14 +138,15 @@ fn flagd_routes(service: Service) -> Router {
         service,
         default_environment: DEFAULT_ENVIRONMENT.into(),
     };
-    TonicRoutes::new(v1::service_server::ServiceServer::new(flagd.clone()))
+    let evaluation = TonicRoutes::new(v1::service_server::ServiceServer::new(flagd.clone()))
         .add_service(v2::service_server::ServiceServer::new(flagd.clone()))
-        .add_service(sync::flag_sync_service_server::FlagSyncServiceServer::new(
-            flagd,
-        ))
         .into_axum_router()
         .reset_fallback()
         .route_layer(GrpcWebLayer::new())
+        .route_layer(middleware::from_fn(flagd::connect));
+    let sync = FlagSyncServiceServer::new(flagd);
+    let sync = TonicRoutes::new(sync).into_axum_router().reset_fallback();
+    evaluation.merge(sync.route_layer(GrpcWebLayer::new()))
 }
 
 fn rest_routes<H>(parts: &Routes<H>) -> Router {

@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod connect;
 mod flagd;
 mod harness;
 mod lifecycle;

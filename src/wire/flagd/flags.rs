@@ -111,12 +111,12 @@ pub(super) fn no_boolean() -> Status {
 
 /// A failure as flagd tells it: a name that no prompt can have is of no flag, too.
 fn failure(error: &Error) -> Status {
-    match error {
-        Error::Invalid(violations) if violations.iter().all(|it| it.field == "prompt_id") => {
-            Status::not_found("there is no such flag")
-        }
-        error => status(error),
+    if let Error::Invalid(violations) = error
+        && violations.iter().all(|it| it.field == "prompt_id")
+    {
+        return Status::not_found("there is no such flag");
     }
+    status(error)
 }
 
 /// The message of `configuration_change`: the keys of the flags, each with nothing.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tonic::Status;
 
+mod connect;
 mod context;
 mod evaluation;
 mod flags;
@@ -15,6 +16,8 @@ pub mod pb;
 mod sync;
 
 use crate::service::Service;
+
+pub(super) use connect::connect;
 
 /// Every service of flagd's.
 #[derive(Debug, Clone)]
