@@ -25,6 +25,7 @@ test: test-dependencies ## Install what the tests need, start it, and run all te
 	scripts/with-services scripts/test-rust
 	cd web-examples && npm ci --no-audit --no-fund && npm run check && npm test
 	clients/ofrep/run
+	clients/flagd/run
 
 .PHONY: test-dependencies
 test-dependencies:

@@ -1,5 +1,6 @@
 //! Compiles the contract in `proto/`: messages and services with prost and tonic, protobuf's
 //! JSON with pbjson, and the descriptor from which reflection and the OpenAPI schemas are read.
+//! The protocols of others, below `proto/flagd`, have a descriptor of their own.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -11,15 +12,18 @@ const FILES: [&str; 3] = [
     "deploy/v1/audit.proto",
     "deploy/v1/traffic.proto",
 ];
+const FLAGD: [&str; 3] = [
+    "flagd/evaluation/v1/evaluation.proto",
+    "flagd/evaluation/v2/evaluation.proto",
+    "flagd/sync/v1/sync.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={INCLUDE}");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
     let descriptors = protox::compile(FILES, [INCLUDE])?;
     let encoded = descriptors.encode_to_vec();
-    fs::write(
-        PathBuf::from(env::var("OUT_DIR")?).join("descriptor.bin"),
-        &encoded,
-    )?;
+    fs::write(out.join("descriptor.bin"), &encoded)?;
 
     // A timestamp of our own, because protobuf's JSON wants `Z` where pbjson's writes `+00:00`.
     let timestamp = (".google.protobuf.Timestamp", "crate::wire::pb::Timestamp");
@@ -32,5 +36,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .preserve_proto_field_names()
         .emit_fields()
         .build(&[".delos"])?;
+
+    let flagd = protox::compile(FLAGD, [INCLUDE])?;
+    fs::write(out.join("flagd.bin"), flagd.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(flagd)?;
     Ok(())
 }

@@ -39,7 +39,11 @@ pub(super) fn layer(origins: &Origins) -> CorsLayer {
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(named(&[
             "authorization",
+            // Of the Connect protocol, as flagd's provider for browsers speaks it.
+            "connect-protocol-version",
+            "connect-timeout-ms",
             "content-type",
+            "flagd-selector",
             "grpc-timeout",
             "idempotency-key",
             "if-none-match",

@@ -19,7 +19,7 @@ use tonic::{Code, Status};
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
-use super::{caller::RequestId, error::Problem, pb};
+use super::{caller::RequestId, error::Problem, flagd, pb};
 use crate::telemetry::{self, Metrics, Protocol};
 
 /// The header that carries the id of a request, both ways.
@@ -161,7 +161,10 @@ fn known_verb(method: &http::Method) -> &'static str {
 
 /// The RPCs that are served, by path.
 static RPCS: LazyLock<HashMap<&'static str, &'static str>> = LazyLock::new(|| {
-    let ours = pb::descriptors().services().flat_map(|service| {
+    let services = pb::descriptors()
+        .services()
+        .chain(flagd::pb::descriptors().services());
+    let described = services.flat_map(|service| {
         let methods: Vec<_> = service.methods().collect();
         methods
             .into_iter()
@@ -173,7 +176,8 @@ static RPCS: LazyLock<HashMap<&'static str, &'static str>> = LazyLock::new(|| {
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     ];
-    ours.chain(foreign.map(str::to_owned))
+    described
+        .chain(foreign.map(str::to_owned))
         .map(|path| {
             // Once, for the life of the process.
             let path: &'static str = path.leak();
@@ -314,7 +318,7 @@ fn http_code(status: StatusCode) -> &'static str {
     }
 }
 
-fn grpc_code(code: Code) -> &'static str {
+pub(super) fn grpc_code(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -2,7 +2,7 @@
 //!
 //! A call is three lines on each: convert, ask the service, convert back. `convert` knows how a
 //! message and a value of the domain correspond, `error` what a failure is in each protocol, `edge`
-//! what every request goes through, whatever its protocol.
+//! what every request goes through, whatever its protocol. `flagd` speaks protocols that are not ours.
 
 mod caller;
 mod convert;
@@ -10,6 +10,7 @@ mod cors;
 mod edge;
 mod error;
 mod etag;
+pub mod flagd;
 mod grpc;
 mod health;
 mod ofrep;

@@ -76,6 +76,7 @@ fn add_problems(operation: &mut Operation, is_foreign: bool) {
     }
     if !is_foreign && writes {
         problems.extend([
+            ("403", "Pages of this origin may not call the service"),
             ("409", "The state forbids it, or it changed meanwhile"),
             ("413", "The body is too large"),
             ("415", "The body is not sent as JSON"),

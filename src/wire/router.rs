@@ -18,6 +18,13 @@ use super::{
     cors,
     edge::{self, Edge},
     error::Problem,
+    flagd::{
+        self, Flagd,
+        pb::{
+            evaluation::{v1, v2},
+            sync::v1::flag_sync_service_server::FlagSyncServiceServer,
+        },
+    },
     grpc::Grpc,
     health::{self, Readiness},
     ofrep::{self, Ofrep},
@@ -77,6 +84,7 @@ where
     let grpc = grpc_routes(&parts)?;
     let router = Router::new()
         .merge(rest_routes(&parts))
+        .merge(flagd_routes(&parts))
         .merge(operations(parts.readiness, parts.telemetry))
         .merge(grpc)
         .fallback(not_found)
@@ -106,6 +114,7 @@ where
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTOR)
+            .register_encoded_file_descriptor_set(flagd::pb::DESCRIPTOR)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             // So that grpcurl can show the details of an error.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
@@ -127,6 +136,23 @@ where
         .reset_fallback()
         .route_layer(GrpcWebLayer::new())
         .route_layer(middleware::from_fn(only_grpc)))
+}
+
+/// What the providers of OpenFeature's SDKs call.
+fn flagd_routes<H>(parts: &Routes<H>) -> Router {
+    let flagd = Flagd {
+        service: parts.service.clone(),
+        default_environment: parts.default_environment.as_str().into(),
+    };
+    let evaluation = TonicRoutes::new(v1::service_server::ServiceServer::new(flagd.clone()))
+        .add_service(v2::service_server::ServiceServer::new(flagd.clone()))
+        .into_axum_router()
+        .reset_fallback()
+        .route_layer(GrpcWebLayer::new())
+        .route_layer(middleware::from_fn(flagd::connect));
+    let sync = FlagSyncServiceServer::new(flagd);
+    let sync = TonicRoutes::new(sync).into_axum_router().reset_fallback();
+    evaluation.merge(sync.route_layer(GrpcWebLayer::new()))
 }
 
 fn rest_routes<H>(parts: &Routes<H>) -> Router {

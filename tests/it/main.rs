@@ -8,6 +8,8 @@
 
 mod architecture;
 mod cli;
+mod connect;
+mod flagd;
 mod grpcurl;
 mod harness;
 mod lifecycle;
