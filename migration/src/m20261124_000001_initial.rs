@@ -24,8 +24,31 @@ impl MigrationTrait for Migration {
                  WHERE status = 'IN_PROGRESS'",
             )
             .await?;
+        let database = manager.get_database_backend();
+        manager
+            .get_connection()
+            .execute_unprepared(&details(database))
+            .await?;
         Ok(())
     }
+}
+
+/// What belongs to a deployment, in a row, so that it is read with it in one statement: its
+/// strategy, its metadata as an object, and whether there are gate results to be read.
+fn details(database: sea_orm::DbBackend) -> String {
+    let object = if database == sea_orm::DbBackend::Postgres {
+        "json_object_agg"
+    } else {
+        "json_group_object"
+    };
+    format!(
+        "CREATE VIEW deployment_details AS SELECT s.*, \
+         (SELECT {object}(m.key, m.value) FROM deployment_metadata m \
+          WHERE m.deployment_id = s.deployment_id) AS metadata, \
+         EXISTS (SELECT 1 FROM deployment_gate_results g \
+          WHERE g.deployment_id = s.deployment_id) AS has_gates \
+         FROM deployment_strategies s"
+    )
 }
 
 fn tables() -> Vec<TableCreateStatement> {

@@ -1,6 +1,9 @@
 //! Deployments with what belongs to them: strategy, rollout, metadata, gate results.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use sea_orm::{
     ActiveValue::Set,
@@ -12,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     Store, Tx,
-    entity::{deployment, metadata, metrics, rollout, strategy},
+    entity::{deployment, details, metadata, metrics, rollout, strategy},
     error::Error,
     gates::gate_results,
 };
@@ -335,46 +338,49 @@ async fn load<C: ConnectionTrait>(
     query: Select<deployment::Entity>,
 ) -> Result<Vec<Deployment>, Error> {
     let rows = query
-        .find_also_related(strategy::Entity)
+        .find_also_related(details::Entity)
         .find_also_related(rollout::Entity)
         .all(db)
         .await?;
-    let ids: Vec<Uuid> = rows.iter().map(|(row, _, _)| row.id).collect();
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let labels = metadata::Entity::find()
-        .filter(metadata::Column::DeploymentId.is_in(ids.iter().copied()))
-        .all(db)
-        .await?;
-    let mut metadata: HashMap<Uuid, Vec<(String, String)>> = HashMap::new();
-    for label in labels {
-        let labels = metadata.entry(label.deployment_id).or_default();
-        labels.push((label.key, label.value));
-    }
-    let mut gates = gate_results(db, &ids).await?;
+    let gated: Vec<Uuid> = rows
+        .iter()
+        .filter(|(_, details, _)| details.as_ref().is_some_and(|row| row.has_gates))
+        .map(|(row, ..)| row.id)
+        .collect();
+    let mut gates = if gated.is_empty() {
+        HashMap::new()
+    } else {
+        gate_results(db, &gated).await?
+    };
     rows.into_iter()
-        .map(|(row, strategy, rollout)| {
+        .map(|(row, details, rollout)| {
             let id = row.id;
-            let strategy = strategy.ok_or_else(|| Error::Corrupt {
+            let details = details.ok_or_else(|| Error::Corrupt {
                 table: "deployment_strategies",
                 what: format!("no row for deployment {id}"),
             })?;
-            let mut deployment = read(row, &strategy, rollout.as_ref())?;
-            deployment.metadata = metadata
-                .remove(&id)
-                .unwrap_or_default()
-                .into_iter()
-                .collect();
+            let strategy = read_strategy(&details)?;
+            let mut deployment = read(row, strategy, rollout.as_ref())?;
+            deployment.metadata = read_metadata(details.metadata)?;
             deployment.gates = gates.remove(&id).unwrap_or_default();
             Ok(deployment)
         })
         .collect()
 }
 
+fn read_metadata(object: Option<serde_json::Value>) -> Result<BTreeMap<String, String>, Error> {
+    // Without an entry PostgreSQL makes no object, and SQLite an empty one.
+    let object = object.map(serde_json::from_value).transpose();
+    let object = object.map_err(|error| Error::Corrupt {
+        table: "deployment_metadata",
+        what: error.to_string(),
+    })?;
+    Ok(object.unwrap_or_default())
+}
+
 fn read(
     row: deployment::Model,
-    strategy: &strategy::Model,
+    strategy: Strategy,
     rollout: Option<&rollout::Model>,
 ) -> Result<Deployment, Error> {
     let corrupt = |what| Error::Corrupt {
@@ -388,7 +394,7 @@ fn read(
         from_version: row.from_version,
         from_version_proven: row.from_version_proven,
         to_version: row.to_version,
-        strategy: read_strategy(strategy)?,
+        strategy,
         status: status("deployments", &row.status)?,
         status_message: row.status_message,
         gates: Vec::new(),
@@ -400,14 +406,14 @@ fn read(
         completed_at: row.completed_at,
         created_by: row.created_by,
         approved_by: row.approved_by,
-        metadata: Default::default(),
+        metadata: BTreeMap::new(),
         updated_at: row.updated_at,
         revision: row.revision,
         event_count: row.event_count,
     })
 }
 
-fn read_strategy(row: &strategy::Model) -> Result<Strategy, Error> {
+fn read_strategy(row: &details::Model) -> Result<Strategy, Error> {
     const TABLE: &str = "deployment_strategies";
     let kinds = [
         StrategyType::Immediate,

@@ -28,15 +28,15 @@ pub(crate) struct Model {
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
 pub(crate) enum Relation {
-    #[sea_orm(has_one = "super::strategy::Entity")]
-    Strategy,
     #[sea_orm(has_one = "super::rollout::Entity")]
     Rollout,
+    #[sea_orm(has_one = "super::details::Entity")]
+    Details,
 }
 
-impl Related<super::strategy::Entity> for Entity {
+impl Related<super::details::Entity> for Entity {
     fn to() -> RelationDef {
-        Relation::Strategy.def()
+        Relation::Details.def()
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod condition_result;
 pub(crate) mod deployment;
+pub(crate) mod details;
 pub(crate) mod event;
 pub(crate) mod gate;
 pub(crate) mod gate_condition;

@@ -16,19 +16,6 @@ pub(crate) struct Model {
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub(crate) enum Relation {
-    #[sea_orm(
-        belongs_to = "super::deployment::Entity",
-        from = "Column::DeploymentId",
-        to = "super::deployment::Column::Id"
-    )]
-    Deployment,
-}
-
-impl Related<super::deployment::Entity> for Entity {
-    fn to() -> RelationDef {
-        Relation::Deployment.def()
-    }
-}
+pub(crate) enum Relation {}
 
 impl ActiveModelBehavior for ActiveModel {}

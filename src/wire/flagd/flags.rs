@@ -10,11 +10,11 @@ use tonic::{Code, Status};
 use super::{Flagd, context::Context};
 use crate::{
     domain::{
-        bucket::{Arm, PLACES},
+        bucket::PLACES,
         traffic::{Candidate, Traffic},
     },
     service::{Error, Split},
-    wire::error::status,
+    wire::{convert::arm_name, error::status},
 };
 
 /// A flag, evaluated.
@@ -78,11 +78,6 @@ impl Answer {
         } else {
             "STATIC"
         };
-        let arm = match assignment.arm {
-            Arm::Stable => "stable",
-            Arm::Candidate => "candidate",
-            Arm::Preview => "preview",
-        };
         Self {
             version: assignment.version,
             variant: variant(assignment.version),
@@ -92,7 +87,10 @@ impl Answer {
                     "deploymentId",
                     Kind::StringValue(assignment.deployment_id.to_string()),
                 ),
-                ("arm", Kind::StringValue(arm.to_owned())),
+                (
+                    "arm",
+                    Kind::StringValue(arm_name(assignment.arm).to_owned()),
+                ),
                 // Exact up to 2^53.
                 ("revision", Kind::NumberValue(traffic.revision as f64)),
             ]),
