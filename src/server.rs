@@ -133,12 +133,10 @@ impl Server {
         }
         let service = Service::new(store, metrics, config.gate_timeout);
         service.traffic().refresh(service.store()).await?;
-        let (reporter, health) = tonic_health::server::health_reporter();
-        let readiness = Readiness::new(config.telemetry.service_version.clone(), reporter);
+        let readiness = Readiness::new(config.telemetry.service_version.clone());
         let router = wire::router(wire::Routes {
             service: service.clone(),
             readiness: readiness.clone(),
-            health,
             telemetry,
             origins: config.origins.clone(),
             default_environment: config.default_environment.clone(),

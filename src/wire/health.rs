@@ -12,7 +12,11 @@ use axum::{
 };
 use http::StatusCode;
 use serde::Serialize;
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 
 use super::{error::Problem, pb};
 
@@ -34,15 +38,21 @@ struct Ready {
 }
 
 impl Readiness {
-    /// Not ready yet. `reporter` tells the watchers of `grpc.health.v1`.
+    /// Not ready yet.
     #[must_use]
-    pub fn new(version: String, reporter: HealthReporter) -> Self {
+    pub fn new(version: String) -> Self {
         Self(Arc::new(Inner {
             storage_answers: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             version,
-            reporter,
+            reporter: HealthReporter::new(),
         }))
+    }
+
+    /// `grpc.health.v1`, which tells its watchers of changes.
+    pub(super) fn grpc_service(&self) -> HealthServer<HealthService> {
+        let reporter = self.0.reporter.clone();
+        HealthServer::new(HealthService::from_health_reporter(reporter))
     }
 
     /// Notes whether the storage answers.

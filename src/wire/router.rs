@@ -43,13 +43,11 @@ use crate::{
 };
 
 /// What the routes are made of.
-pub struct Routes<H> {
+pub struct Routes {
     /// The use cases.
     pub service: Service,
     /// Whether to be sent requests.
     pub readiness: Readiness,
-    /// The `grpc.health.v1` service.
-    pub health: H,
     /// Where `/metrics` comes from.
     pub telemetry: Arc<Telemetry>,
     /// Whose web pages may call.
@@ -64,19 +62,7 @@ pub struct Routes<H> {
 ///
 /// # Errors
 /// The compiled contract can't be reflected, which is a bug.
-pub fn router<H>(parts: Routes<H>) -> Result<Router, tonic_reflection::server::Error>
-where
-    H: tower::Service<
-            http::Request<tonic::body::Body>,
-            Response = http::Response<tonic::body::Body>,
-            Error = std::convert::Infallible,
-        > + tonic::server::NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    H::Future: Send + 'static,
-{
+pub fn router(parts: Routes) -> Result<Router, tonic_reflection::server::Error> {
     let edge = Edge {
         metrics: parts.service.metrics().clone(),
         timeout: parts.timeout,
@@ -98,19 +84,7 @@ where
     Ok(router)
 }
 
-fn grpc_routes<H>(parts: &Routes<H>) -> Result<Router, tonic_reflection::server::Error>
-where
-    H: tower::Service<
-            http::Request<tonic::body::Body>,
-            Response = http::Response<tonic::body::Body>,
-            Error = std::convert::Infallible,
-        > + tonic::server::NamedService
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    H::Future: Send + 'static,
-{
+fn grpc_routes(parts: &Routes) -> Result<Router, tonic_reflection::server::Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTOR)
@@ -126,7 +100,7 @@ where
     let routes = TonicRoutes::new(DeployServiceServer::new(grpc.clone()))
         .add_service(AuditServiceServer::new(grpc.clone()))
         .add_service(TrafficServiceServer::new(grpc))
-        .add_service(parts.health.clone())
+        .add_service(parts.readiness.grpc_service())
         // Older grpcurl asks for v1alpha.
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
@@ -139,7 +113,7 @@ where
 }
 
 /// What the providers of OpenFeature's SDKs call.
-fn flagd_routes<H>(parts: &Routes<H>) -> Router {
+fn flagd_routes(parts: &Routes) -> Router {
     let flagd = Flagd {
         service: parts.service.clone(),
         default_environment: parts.default_environment.as_str().into(),
@@ -155,7 +129,7 @@ fn flagd_routes<H>(parts: &Routes<H>) -> Router {
     evaluation.merge(sync.route_layer(GrpcWebLayer::new()))
 }
 
-fn rest_routes<H>(parts: &Routes<H>) -> Router {
+fn rest_routes(parts: &Routes) -> Router {
     let (routes, mut document) = rest::routes();
     let (flags, of_flags) = ofrep::routes();
     document.merge(of_flags);

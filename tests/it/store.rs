@@ -230,7 +230,7 @@ async fn create(service: &delos_deploy::service::Service, prompt: &str) {
 
 /// Waits until the writes under way have ended; one that has lost its caller never would.
 async fn no_session_stays_in_a_transaction(database: &mut sqlx::PgConnection) {
-    for _ in 0..100 {
+    for _ in 0..500 {
         let open: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM pg_stat_activity \
              WHERE datname = current_database() AND state LIKE 'idle in transaction%'",
