@@ -240,23 +240,26 @@ async fn a_watcher_hears_of_each_change_and_goes_on_where_it_was() {
         (empty.traffic.len(), empty.revision, empty.snapshot),
         (0, 0, true)
     );
-    deploy(&app, 1, "DEPLOYMENT_TYPE_IMMEDIATE").await;
-    let rollout = deploy(&app, 2, "DEPLOYMENT_TYPE_GRADUAL").await;
-    app.advance(minutes(1)).await;
-    roll_back(&app, &rollout).await;
-    let mut seen = Vec::new();
-    for revision in 1..=4 {
+    let mut hears = async |revision, stable, share| {
         let change = next(&mut stream).await;
         assert_eq!(
             (change.revision, change.snapshot, change.traffic.len()),
             (revision, false, 1)
         );
-        seen.push((
-            change.traffic[0].stable_version,
-            change.traffic[0].candidate_percentage,
-        ));
-    }
-    assert_eq!(seen, [(1, 0), (1, 10), (1, 50), (1, 0)]);
+        let split = &change.traffic[0];
+        assert_eq!(
+            (split.stable_version, split.candidate_percentage),
+            (stable, share)
+        );
+    };
+    deploy(&app, 1, "DEPLOYMENT_TYPE_IMMEDIATE").await;
+    hears(1, 1, 0).await;
+    let rollout = deploy(&app, 2, "DEPLOYMENT_TYPE_GRADUAL").await;
+    hears(2, 1, 10).await;
+    app.advance(minutes(1)).await;
+    hears(3, 1, 50).await;
+    roll_back(&app, &rollout).await;
+    hears(4, 1, 0).await;
 
     // Broken off at revision 2, it is told what differs now; at the last one, nothing.
     let mut resumed = client.watch_traffic(from(2)).await.unwrap().into_inner();
