@@ -298,7 +298,9 @@ async fn an_unknown_path_or_method_is_a_problem_too() {
         assert_eq!(allow.join(","), allowed, "{method} {path}");
     }
     let answer = get(&app, "/v1/deployments/%FF").await;
-    expect_bad_field(&answer, "id");
+    expect_bad_field(&answer, "path");
+    let detail = answer.json()["errors"][0]["detail"].clone();
+    assert!(detail.as_str().unwrap().contains("`id`"), "{detail}");
     app.finish().await;
 }
 
@@ -685,5 +687,24 @@ async fn a_foreign_page_can_t_send_a_verb() {
     // The service's own pages, and in development those of this machine, may.
     assert_eq!(send(&format!("http://{}", app.address)).await.status, 200);
     assert_eq!(send("http://localhost:3000").await.status, 409);
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_that_a_call_does_not_take_is_named_also_behind_an_id() {
+    let app = App::start(Storage::Memory).await;
+    let body = serde_json::json!({"prompt_id": "p", "environment": "e", "to_version": 1});
+    let created = app.create(body).await;
+    let path = format!("/v1/deployments/{}", created["id"].as_str().unwrap());
+    for path in [
+        format!("{path}?verbose=1"),
+        format!("{path}/status?verbose=1"),
+    ] {
+        let refused = app.rest("GET", &path, None).await;
+        assert_eq!(
+            (refused.status, &refused.json()["errors"][0]["field"]),
+            (400, &"verbose".into())
+        );
+    }
     app.finish().await;
 }

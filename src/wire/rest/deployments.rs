@@ -65,9 +65,9 @@ pub(super) async fn list(
 )]
 pub(super) async fn get(
     State(service): State<Service>,
-    Id(id): Id,
+    Query(message): Query<pb::GetDeploymentRequest>,
 ) -> Result<Json<pb::GetDeploymentResponse>, Problem> {
-    Ok(Json(service.deployment(&id).await?.into()))
+    Ok(Json(service.deployment(&message.id).await?.into()))
 }
 
 /// Approve a deployment
@@ -153,7 +153,7 @@ pub(super) async fn cancel(
 )]
 pub(super) async fn status(
     State(service): State<Service>,
-    Id(id): Id,
+    Query(message): Query<pb::GetDeploymentStatusRequest>,
 ) -> Result<Json<pb::GetDeploymentStatusResponse>, Problem> {
-    Ok(Json(service.progress(&id).await?.into()))
+    Ok(Json(service.progress(&message.id).await?.into()))
 }
