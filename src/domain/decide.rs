@@ -62,7 +62,7 @@ const LINE_CHECK: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
 #[must_use]
 pub fn decide(deployment: &Deployment, ahead: Option<&Ahead>, now: Timestamp) -> Decision {
     match deployment.status {
-        Status::PendingGates if deployment.gates_passed => start_or_wait(ahead, now),
+        Status::PendingGates if deployment.is_in_line() => start_or_wait(ahead, now),
         Status::PendingGates => judge_gates(&deployment.gates, deployment.gates_due_at, now),
         Status::InProgress => advance(deployment, now),
         Status::PendingApproval

@@ -126,6 +126,14 @@ pub struct ConditionResult {
     pub verdict: Verdict,
 }
 
+impl Deployment {
+    /// Whether its gates have passed and it waits for its turn to start.
+    #[must_use]
+    pub fn is_in_line(&self) -> bool {
+        self.status == Status::PendingGates && self.gates_passed
+    }
+}
+
 impl GateResult {
     /// A gate that begins to be judged.
     #[must_use]

@@ -68,7 +68,7 @@ impl Change {
     /// Makes every transition that is due at `now`.
     pub(super) async fn settle(&mut self, tx: &Tx, now: Timestamp) -> Result<(), store::Error> {
         for _ in 0..TRANSITIONS_MAX {
-            let ahead = if self.deployment.gates_passed && !self.deployment.status.is_settled() {
+            let ahead = if self.deployment.is_in_line() {
                 tx.ahead_of(&self.deployment).await?
             } else {
                 None
