@@ -61,17 +61,18 @@ impl Service {
         let checked = size.zip(after);
         let (size, after) = violations.finish(checked).map_err(Error::Invalid)?;
         let failed = |error| of_store(&error, "deployment", &query.deployment_id);
-        if let Some(id) = filter.deployment_id
-            && self.store.deployment(id).await.map_err(failed)?.is_none()
-        {
-            return Err(not_found(&query.deployment_id));
-        }
         // One more than asked for tells whether there is a next page.
         let mut events = self
             .store
             .events(&filter, after, size + 1)
             .await
             .map_err(failed)?;
+        // Every deployment has events; where none are found there may be no such deployment.
+        if let Some(id) = filter.deployment_id.filter(|_| events.is_empty())
+            && self.store.deployment(id).await.map_err(failed)?.is_none()
+        {
+            return Err(not_found(&query.deployment_id));
+        }
         let more = u64::try_from(events.len()).unwrap_or(u64::MAX) > size;
         if more {
             events.pop();
