@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use prost_types::{Struct, Value as Field, value::Kind};
 use serde_json::{Map, Value, json};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::{Flagd, context::Context};
 use crate::{
@@ -46,20 +46,17 @@ impl Flagd {
 
     /// Evaluates every flag that has a value for whoever asks.
     pub(super) fn evaluate_all(&self, context: &Context) -> Result<Vec<(String, Answer)>, Status> {
-        let (splits, _) = self
-            .service
-            .splits(&context.environment)
-            .map_err(|error| status(&error))?;
-        let mut answers = Vec::new();
-        for traffic in splits {
-            let key = traffic.prompt_id.to_string();
-            match self.evaluate(&key, context) {
-                Ok(answer) => answers.push((key, answer)),
-                Err(status) if status.code() == Code::NotFound => {}
-                Err(status) => return Err(status),
-            }
-        }
-        Ok(answers)
+        let splits = self.service.resolve_all(
+            &context.environment,
+            &context.targeting_key,
+            context.preview,
+        );
+        let (splits, _) = splits.map_err(|error| status(&error))?;
+        let answer = |split: &Split| {
+            let key = split.traffic.prompt_id.to_string();
+            (key, Answer::new(split, context))
+        };
+        Ok(splits.iter().map(answer).collect())
     }
 }
 

@@ -1,9 +1,6 @@
 //! All flags of an environment at once, for clients that keep them.
 
-use std::{
-    hash::{DefaultHasher, Hasher as _},
-    time::Duration,
-};
+use std::hash::{DefaultHasher, Hasher as _};
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
@@ -20,9 +17,6 @@ use super::{
     failure::{ErrorCode, EvaluationFailure},
 };
 use crate::{service::Service, wire::etag};
-
-/// How long it is waited for a revision that another replica has told of: two polls.
-const REVISION_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Every flag's value for a context.
 #[derive(Debug, Serialize, ToSchema)]
@@ -148,12 +142,9 @@ async fn wait_for_revision(
     environment: &str,
     told: &str,
 ) -> Result<(), EvaluationFailure> {
-    let Ok(told) = told.parse::<i64>() else {
-        return Ok(());
-    };
-    let mut watch = service.watch(environment, 0)?;
-    let arrival = async { while watch.next().await.is_some() && watch.revision() < told {} };
-    // Either way it is answered.
-    let _ = tokio::time::timeout(REVISION_PATIENCE, arrival).await;
+    // A watcher of a revision is waited for; one of none begins with a snapshot, at once.
+    if let Some(told) = told.parse().ok().filter(|told| *told > 0) {
+        service.watch(environment, told)?.next().await;
+    }
     Ok(())
 }
