@@ -2,7 +2,7 @@
 
 use migration::{Migrator, MigratorTrait as _};
 use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, DbBackend, SqliteTransactionMode, TransactionOptions,
+    ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions,
     TransactionTrait as _,
 };
 
@@ -33,7 +33,21 @@ pub async fn migrate(db: &DatabaseConnection) -> Result<(), Error> {
         tx.execute_unprepared(&format!("SELECT pg_advisory_xact_lock({LOCK})"))
             .await?;
     }
-    Migrator::up(&tx, None).await?;
+    if lacks_a_migration(&tx).await? {
+        Migrator::up(&tx, None).await?;
+    }
     tx.commit().await?;
     Ok(())
+}
+
+/// Whether one of our migrations has not run. A schema that is newer than this binary lacks none: a
+/// migration takes nothing away that the binary before it uses, so that one can be started again
+/// during an upgrade, and after one that is taken back.
+async fn lacks_a_migration(tx: &DatabaseTransaction) -> Result<bool, Error> {
+    Migrator::install(tx).await?;
+    let applied = Migrator::get_migration_models(tx).await?;
+    let is_applied = |name: &str| applied.iter().any(|row| row.version == name);
+    Ok(Migrator::migrations()
+        .iter()
+        .any(|migration| !is_applied(migration.name())))
 }

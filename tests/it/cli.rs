@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::harness::{
     Storage,
     binary::{Binary, command},
-    http, settings,
+    http, postgres, settings,
 };
 
 type Settings = BTreeMap<String, String>;
@@ -180,6 +180,22 @@ async fn migrate_prepares_a_storage_once_and_can_be_run_again() {
         // An SQLite file belongs to one process at a time.
         assert_eq!(output.status.success(), storage == Storage::Postgres);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binary_older_than_the_schema_can_be_started_again() {
+    let files = tempfile::tempdir().unwrap();
+    let settings = settings(Storage::Postgres, files.path()).await;
+    assert!(run(&settings, &["migrate"]).status.success());
+    let mut database = postgres::connect(&settings).await;
+    let of_the_next_release = "INSERT INTO seaql_migrations VALUES ('m99991231_000001_later', 0)";
+    sqlx::raw_sql(of_the_next_release)
+        .execute(&mut database)
+        .await
+        .unwrap();
+    let output = run(&settings, &["migrate"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    Binary::start(&settings).wait_until_ready().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
