@@ -15,10 +15,11 @@ pub mod domain; // what a deployment is and how it moves: pure
 pub mod clock; // time as a value
 pub mod telemetry; // logs, metrics, traces
 
+pub mod store; // where deployments are kept; the only module that knows SQL
+
 pub mod traffic; // which versions are served, in memory
 
-pub mod service;
-pub mod store; // where deployments are kept; the only module that knows SQL // the use cases: transactions, ids, time, the audit trail
+pub mod service; // the use cases: transactions, ids, time, the audit trail
 
 pub mod reconciler; // the loop that moves deployments: claim, decide, commit
 pub mod wire; // gRPC, gRPC-web and REST over one contract

@@ -26,7 +26,7 @@ pub use advance::Advanced;
 pub use error::Error;
 pub use events::{EventPage, EventQuery};
 pub use read::{DeploymentPage, DeploymentQuery, Progress};
-pub use traffic::Split;
+pub use traffic::{AllServed, Served, Split};
 pub use verbs::RolledBack;
 
 use change::Stored;

@@ -1,6 +1,6 @@
 //! Which version to serve: answered from the table in memory.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::Error;
 use crate::{
@@ -24,6 +24,28 @@ pub struct Split {
     pub assignment: Assignment,
     /// The split.
     pub traffic: Arc<Traffic>,
+    /// How old it may be, where the storage does not answer.
+    pub staleness: Option<Duration>,
+}
+
+/// The split of a prompt.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// The split.
+    pub traffic: Arc<Traffic>,
+    /// How old it may be, where the storage does not answer.
+    pub staleness: Option<Duration>,
+}
+
+/// The splits of an environment.
+#[derive(Debug, Clone)]
+pub struct AllServed {
+    /// The splits, by prompt.
+    pub traffic: Vec<Arc<Traffic>>,
+    /// The revision that they show.
+    pub revision: i64,
+    /// How old they may be, where the storage does not answer.
+    pub staleness: Option<Duration>,
 }
 
 impl Service {
@@ -48,6 +70,7 @@ impl Service {
         Ok(Split {
             assignment,
             traffic,
+            staleness: self.traffic.staleness(),
         })
     }
 
@@ -62,13 +85,18 @@ impl Service {
         targeting_key: &str,
         preview: bool,
     ) -> Result<(Vec<Split>, i64), Error> {
-        let (traffic, revision) = self.splits(environment)?;
+        let AllServed {
+            traffic,
+            revision,
+            staleness,
+        } = self.splits(environment)?;
         check_targeting_key(targeting_key)?;
         let split = |traffic: Arc<Traffic>| {
             let assignment = assign(&traffic, targeting_key, preview)?;
             Some(Split {
                 assignment,
                 traffic,
+                staleness,
             })
         };
         Ok((traffic.into_iter().filter_map(split).collect(), revision))
@@ -78,22 +106,30 @@ impl Service {
     ///
     /// # Errors
     /// [`Error::Invalid`], or [`Error::NothingServed`].
-    pub fn split(&self, environment: &str, prompt_id: &str) -> Result<Arc<Traffic>, Error> {
+    pub fn split(&self, environment: &str, prompt_id: &str) -> Result<Served, Error> {
         let traffic = self.traffic.get(environment, prompt_id);
-        traffic.ok_or_else(|| why_nothing(environment, prompt_id))
+        Ok(Served {
+            traffic: traffic.ok_or_else(|| why_nothing(environment, prompt_id))?,
+            staleness: self.traffic.staleness(),
+        })
     }
 
-    /// The splits of an environment, by prompt, and the revision that they show.
+    /// The splits of an environment.
     ///
     /// # Errors
     /// [`Error::Invalid`].
-    pub fn splits(&self, environment: &str) -> Result<(Vec<Arc<Traffic>>, i64), Error> {
+    pub fn splits(&self, environment: &str) -> Result<AllServed, Error> {
         let snapshot = self.traffic.snapshot();
-        if let Some(found) = snapshot.environment(environment) {
-            return Ok((found.after(0), found.revision));
+        let found = snapshot.environment(environment);
+        if found.is_none() {
+            // Where nothing was ever served there is nothing to list.
+            check_environment(environment)?;
         }
-        // Where nothing was ever served there is nothing to list.
-        check_environment(environment).map(|_| (Vec::new(), 0))
+        Ok(AllServed {
+            traffic: found.map(|found| found.after(0)).unwrap_or_default(),
+            revision: found.map_or(0, |found| found.revision),
+            staleness: self.traffic.staleness(),
+        })
     }
 
     /// The changes of an environment, to be watched.

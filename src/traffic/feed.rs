@@ -1,11 +1,11 @@
 //! Feeds the table from the storage.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::Table;
+use super::{Snapshot, Stored, Table};
 use crate::{
     store::{self, Store},
     telemetry::Metrics,
@@ -20,18 +20,55 @@ impl Table {
     /// # Errors
     /// The storage failed.
     pub async fn refresh(&self, store: &Store) -> Result<(), store::Error> {
-        for (name, revision) in store.traffic_revisions().await? {
-            let known = self
-                .snapshot()
-                .environment(&name)
-                .map_or(0, |environment| environment.revision);
+        // Read before the storage: what this replica writes meanwhile is in the storage, too.
+        let before = self.snapshot();
+        let stored = store.traffic_revisions().await?;
+        if self.is_unproven() {
+            return self.prove(store, &before, &stored).await;
+        }
+        for (name, revision) in stored {
+            let known = before.revision(&name);
             if revision > known {
                 let (traffic, revision) = store.traffic_after(&name, known).await?;
                 self.apply_all(&name, traffic, revision);
+            } else if revision < known {
+                // A backup was restored, or a failover has lost writes.
+                tracing::warn!(environment = %name, revision, known, "the storage has gone back in time; its word is taken");
+                self.read_anew(store, &name, known).await?;
             }
         }
-        self.has_been_fed();
+        self.agrees();
         Ok(())
+    }
+
+    /// Puts the storage's word in the place of the cache's, whatever that says of revisions.
+    async fn prove(
+        &self,
+        store: &Store,
+        before: &Snapshot,
+        stored: &[(String, i64)],
+    ) -> Result<(), store::Error> {
+        let stored = stored.iter().map(|(name, _)| name);
+        let cached = before.environments().map(|(name, _)| name);
+        let names: BTreeSet<_> = stored.chain(cached).collect();
+        let mut all = true;
+        for name in names {
+            all &= self.read_anew(store, name, before.revision(name)).await?;
+        }
+        if all {
+            self.agrees();
+        }
+        Ok(())
+    }
+
+    async fn read_anew(&self, store: &Store, name: &str, known: i64) -> Result<bool, store::Error> {
+        let (traffic, revision) = store.traffic_after(name, 0).await?;
+        let stored = Stored {
+            environment: name.to_owned(),
+            revision,
+            traffic,
+        };
+        Ok(self.replace(stored, known))
     }
 }
 
@@ -60,7 +97,7 @@ pub async fn feed(
         }
         metrics.traffic(
             table.age(),
-            u64::try_from(table.watchers()).unwrap_or(u64::MAX),
+            u64::try_from(table.watcher_count()).unwrap_or(u64::MAX),
         );
     }
 }

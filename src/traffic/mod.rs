@@ -2,14 +2,18 @@
 //! without the storage.
 //!
 //! It is fed by this replica's own writes at once, and by a poll that finds what others have
-//! written; a notification from the database only makes the next poll come sooner. Revisions of an
-//! environment become visible in their order, so that a poll for everything after the last one
-//! misses nothing.
+//! written; a hint from the database or from Redis only makes the next poll come sooner. Revisions
+//! of an environment become visible in their order, so that a poll for everything after the last
+//! one misses nothing.
 
+mod changes;
 mod feed;
 mod table;
 mod watch;
+mod watchers;
 
+pub use changes::{Changes, Lagged};
 pub use feed::feed;
-pub use table::{Change, Environment, Snapshot, Table};
+pub use table::{Change, Environment, Snapshot, Stored, Table};
 pub use watch::{Update, Watch};
+pub use watchers::Spread;

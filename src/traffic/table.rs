@@ -1,7 +1,11 @@
 //! The table itself: a persistent map, swapped as a whole, read without a lock.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -10,14 +14,21 @@ use rpds::HashTrieMapSync;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use super::watchers::Watchers;
 use crate::domain::traffic::Traffic;
 
 /// How many changes a watcher may be behind before it is given all that differs instead.
 const CHANGES_KEPT: usize = 1024;
+/// From when on answers say how old the table is: some polls have failed by then.
+const STALE_AFTER: Duration = Duration::from_secs(5);
 
 /// What all environments serve, at one moment.
 #[derive(Debug, Clone)]
-pub struct Snapshot(HashTrieMapSync<String, Environment>);
+pub struct Snapshot {
+    environments: HashTrieMapSync<String, Environment>,
+    /// Counts the changes of this replica's table, of all environments.
+    pub(super) sequence: u64,
+}
 
 /// What one environment serves, at one moment.
 #[derive(Debug, Clone)]
@@ -26,6 +37,8 @@ pub struct Environment {
     pub revision: i64,
     /// The split of each prompt.
     pub prompts: HashTrieMapSync<String, Arc<Traffic>>,
+    /// The sequence of its last change.
+    pub(super) changed: u64,
 }
 
 /// A change of one environment.
@@ -37,6 +50,20 @@ pub struct Change {
     pub revision: i64,
     /// The splits that have changed.
     pub traffic: Vec<Arc<Traffic>>,
+    /// Whether revisions told before count no more: the storage has another past than was known.
+    pub is_reset: bool,
+    pub(super) sequence: u64,
+}
+
+/// What an environment serves, as it was read from the storage or the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The environment.
+    pub environment: String,
+    /// Everything up to this revision is in.
+    pub revision: i64,
+    /// The split of each prompt.
+    pub traffic: Vec<Traffic>,
 }
 
 /// The traffic table of this replica. Cheap to clone.
@@ -46,18 +73,32 @@ pub struct Table(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     snapshot: ArcSwap<Snapshot>,
-    /// Held by the one who makes the next snapshot; when the storage was last read.
-    writer: Mutex<Instant>,
+    /// Held by the one who makes the next snapshot.
+    writer: Mutex<()>,
+    /// What is in it is the cache's, and has not been held against the storage yet.
+    is_unproven: AtomicBool,
+    created: Instant,
+    /// When the table last agreed with the storage, in ms after `created`.
+    agreed: AtomicI64,
     changes: broadcast::Sender<Arc<Change>>,
+    watchers: Watchers,
     closed: CancellationToken,
 }
 
 impl Default for Table {
     fn default() -> Self {
+        let empty = Snapshot {
+            environments: HashTrieMapSync::new_sync(),
+            sequence: 0,
+        };
         Self(Arc::new(Inner {
-            snapshot: ArcSwap::from_pointee(Snapshot(HashTrieMapSync::new_sync())),
-            writer: Mutex::new(Instant::now()),
+            snapshot: ArcSwap::from_pointee(empty),
+            writer: Mutex::new(()),
+            is_unproven: AtomicBool::new(false),
+            created: Instant::now(),
+            agreed: AtomicI64::new(0),
             changes: broadcast::Sender::new(CHANGES_KEPT),
+            watchers: Watchers::default(),
             closed: CancellationToken::new(),
         }))
     }
@@ -67,7 +108,19 @@ impl Snapshot {
     /// An environment, where anything was ever served there.
     #[must_use]
     pub fn environment(&self, name: &str) -> Option<&Environment> {
-        self.0.get(name)
+        self.environments.get(name)
+    }
+
+    /// Every environment where anything was ever served, by name.
+    pub fn environments(&self) -> impl Iterator<Item = (&String, &Environment)> {
+        self.environments.iter()
+    }
+
+    /// The revision up to which an environment is known, 0 for none.
+    #[must_use]
+    pub fn revision(&self, name: &str) -> i64 {
+        self.environment(name)
+            .map_or(0, |environment| environment.revision)
     }
 }
 
@@ -89,26 +142,19 @@ impl Table {
             .cloned()
     }
 
-    /// The changes from now on. Take a snapshot after subscribing, so that none is missed between.
-    #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<Arc<Change>> {
-        self.0.changes.subscribe()
-    }
-
-    /// How many watch the changes.
-    #[must_use]
-    pub fn watchers(&self) -> usize {
-        self.0.changes.receiver_count()
-    }
-
-    /// How long ago the storage was read.
+    /// How long ago the table last agreed with the storage.
     #[must_use]
     pub fn age(&self) -> Duration {
-        self.0
-            .writer
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .elapsed()
+        let agreed = self.0.agreed.load(Ordering::Relaxed);
+        let now = milliseconds(self.0.created.elapsed());
+        Duration::from_millis((now - agreed).unsigned_abs())
+    }
+
+    /// How old the table is where it is older than it should be: the storage does not answer.
+    #[must_use]
+    pub fn staleness(&self) -> Option<Duration> {
+        let age = self.age();
+        (age >= STALE_AFTER).then_some(age)
     }
 
     /// Ends the streams of changes, because the service stops.
@@ -117,9 +163,18 @@ impl Table {
     }
 
     /// Ends when the service stops.
-    #[must_use]
-    pub fn closed(&self) -> CancellationToken {
+    pub(super) fn closed(&self) -> CancellationToken {
         self.0.closed.clone()
+    }
+
+    /// Those who watch the changes.
+    pub(super) fn watchers(&self) -> &Watchers {
+        &self.0.watchers
+    }
+
+    /// The changes from now on. Take a snapshot after subscribing, so that none is missed between.
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<Change>> {
+        self.0.changes.subscribe()
     }
 
     /// Takes in one split that this replica has just written.
@@ -141,21 +196,33 @@ impl Table {
         self.update(environment, traffic, |known| known.max(revision));
     }
 
-    /// Notes that the storage has been read.
-    pub(super) fn has_been_fed(&self) {
-        *self.0.writer.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    /// Fills the table from the cache, as it was `age` ago, because the storage does not answer.
+    /// When it does, [`Table::refresh`] puts in the storage's word for all of it.
+    pub fn fill_unproven(&self, cached: Vec<Stored>, age: Duration) {
+        self.0.is_unproven.store(true, Ordering::Relaxed);
+        let agreed = milliseconds(self.0.created.elapsed()) - milliseconds(age);
+        self.0.agreed.store(agreed, Ordering::Relaxed);
+        for stored in cached {
+            self.apply_all(&stored.environment, stored.traffic, stored.revision);
+        }
+    }
+
+    /// Whether what is in it is the cache's word.
+    pub(super) fn is_unproven(&self) -> bool {
+        self.0.is_unproven.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the table agrees with the storage.
+    pub(super) fn agrees(&self) {
+        self.0.is_unproven.store(false, Ordering::Relaxed);
+        let now = milliseconds(self.0.created.elapsed());
+        self.0.agreed.store(now, Ordering::Relaxed);
     }
 
     fn update(&self, name: &str, traffic: Vec<Traffic>, revision: impl FnOnce(i64) -> i64) {
-        let _writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = self.0.snapshot.load_full();
-        let mut environment = snapshot
-            .environment(name)
-            .cloned()
-            .unwrap_or_else(|| Environment {
-                revision: 0,
-                prompts: HashTrieMapSync::new_sync(),
-            });
+        let _writer = self.hold();
+        let snapshot = self.snapshot();
+        let mut environment = snapshot.environment(name).cloned().unwrap_or_default();
         let mut changed = Vec::new();
         for row in traffic {
             let prompt = row.prompt_id.to_string();
@@ -174,15 +241,90 @@ impl Table {
         if changed.is_empty() && environment.revision == before {
             return;
         }
+        self.publish(&snapshot, name, environment, changed, false);
+    }
+
+    /// Puts all of an environment in the place of what was known of it, where that was up to the
+    /// revision `known`; says whether it was.
+    pub(super) fn replace(&self, stored: Stored, known: i64) -> bool {
+        let _writer = self.hold();
+        let snapshot = self.snapshot();
+        let name = &stored.environment;
+        if snapshot.revision(name) != known {
+            return false;
+        }
+        let before = snapshot.environment(name).cloned().unwrap_or_default();
+        let rows = stored.traffic.into_iter().map(Arc::new);
+        let prompts: HashTrieMapSync<_, _> =
+            rows.map(|row| (row.prompt_id.to_string(), row)).collect();
+        let names: BTreeSet<_> = before.prompts.keys().chain(prompts.keys()).collect();
+        let changed = names.into_iter().filter_map(|prompt| {
+            match (before.prompts.get(prompt), prompts.get(prompt)) {
+                (Some(old), Some(new)) if old == new => None,
+                (_, Some(new)) => Some(Arc::clone(new)),
+                // It is not served any more.
+                (Some(old), None) => Some(Arc::new(Traffic {
+                    revision: stored.revision,
+                    ..Traffic::none(old.prompt_id.clone(), old.environment.clone())
+                })),
+                (None, None) => None,
+            }
+        });
+        let changed: Vec<_> = changed.collect();
+        if changed.is_empty() && before.revision == stored.revision {
+            return true;
+        }
+        let after = Environment {
+            revision: stored.revision,
+            prompts: prompts.clone(),
+            changed: 0,
+        };
+        self.publish(&snapshot, name, after, changed, true);
+        true
+    }
+
+    fn hold(&self) -> impl Drop {
+        self.0.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the next snapshot of the last one, and tells who watches.
+    fn publish(
+        &self,
+        last: &Snapshot,
+        name: &str,
+        mut environment: Environment,
+        traffic: Vec<Arc<Traffic>>,
+        is_reset: bool,
+    ) {
+        let sequence = last.sequence + 1;
+        environment.changed = sequence;
         let change = Change {
             environment: name.to_owned(),
             revision: environment.revision,
-            traffic: changed,
+            traffic,
+            is_reset,
+            sequence,
         };
-        let next = Snapshot(snapshot.0.insert(name.to_owned(), environment));
-        self.0.snapshot.store(Arc::new(next));
+        self.0.snapshot.store(Arc::new(Snapshot {
+            environments: last.environments.insert(name.to_owned(), environment),
+            sequence,
+        }));
         // Nobody may be watching.
         let _ = self.0.changes.send(Arc::new(change));
+    }
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Self {
+            revision: 0,
+            prompts: HashTrieMapSync::new_sync(),
+            changed: 0,
+        }
     }
 }
 
@@ -254,7 +396,7 @@ mod tests {
     #[test]
     fn what_is_older_changes_nothing() {
         let table = Table::default();
-        let mut changes = table.changes();
+        let mut changes = table.subscribe();
         table.apply_all("production", vec![row("a", 2, 2)], 2);
         assert_eq!(changes.try_recv().unwrap().traffic.len(), 1);
         table.apply_own(row("a", 1, 1));

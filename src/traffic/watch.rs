@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::broadcast::{self, error::RecvError};
-use tokio_util::sync::CancellationToken;
-
-use super::{Change, Table};
+use super::{Change, Changes, Lagged, Table};
 use crate::domain::traffic::Traffic;
 
 /// How long a watcher is waited for who knows more than this replica: two polls.
@@ -20,6 +17,17 @@ pub struct Update {
     pub revision: i64,
     /// Whether this is all there is.
     pub snapshot: bool,
+    /// How old it may be, where the storage does not answer.
+    pub staleness: Option<Duration>,
+}
+
+impl Update {
+    /// Whether it says anything of a split: a replica may learn that it has seen all up to a
+    /// revision without any change to tell of.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        self.snapshot || !self.traffic.is_empty()
+    }
 }
 
 /// A watcher of an environment.
@@ -27,8 +35,7 @@ pub struct Update {
 pub struct Watch {
     table: Table,
     environment: String,
-    changes: broadcast::Receiver<Arc<Change>>,
-    closed: CancellationToken,
+    changes: Changes,
     /// Everything up to this revision has been told.
     told: i64,
     has_begun: bool,
@@ -41,8 +48,7 @@ impl Table {
         Watch {
             table: self.clone(),
             environment: environment.to_owned(),
-            changes: self.changes(),
-            closed: self.closed(),
+            changes: self.changes(Some(environment.to_owned())),
             told: revision,
             has_begun: false,
         }
@@ -57,36 +63,34 @@ impl Watch {
             return self.begin().await;
         }
         loop {
-            match self.next_change().await? {
-                Ok(change) if change.environment == self.environment => {
+            match self.changes.next().await? {
+                Ok(change) if change.is_reset => return Some(self.start_over()),
+                Ok(change) => {
                     if let Some(update) = self.tell(&change) {
                         return Some(update);
                     }
                 }
-                Ok(_) => {}
-                // It was too slow to be told of each: it is told what differs.
+                // It was too slow to be told of each: it is told what differs. A reset may be
+                // among what it missed.
+                Err(Lagged) if self.told > self.known() => return Some(self.start_over()),
                 Err(Lagged) => return Some(self.catch_up()),
             }
         }
     }
 
-    /// The next change of any environment; none when the service stops.
-    async fn next_change(&mut self) -> Option<Result<Arc<Change>, Lagged>> {
-        let change = tokio::select! {
-            change = self.changes.recv() => change,
-            () = self.closed.cancelled() => return None,
-        };
-        match change {
-            Ok(change) => Some(Ok(change)),
-            Err(RecvError::Lagged(_)) => Some(Err(Lagged)),
-            Err(RecvError::Closed) => None,
-        }
+    /// That nothing has changed, to show that the stream is alive.
+    #[must_use]
+    pub fn nothing_new(&self) -> Update {
+        self.update(Vec::new())
     }
 
-    /// The revision up to which everything has been told.
-    #[must_use]
-    pub fn revision(&self) -> i64 {
-        self.told
+    fn update(&self, traffic: Vec<Arc<Traffic>>) -> Update {
+        Update {
+            traffic,
+            revision: self.told,
+            snapshot: false,
+            staleness: self.table.staleness(),
+        }
     }
 
     /// The first thing to tell. A client may have come from a replica that knows more than this one
@@ -94,25 +98,30 @@ impl Watch {
     async fn begin(&mut self) -> Option<Update> {
         let deadline = tokio::time::Instant::now() + CATCH_UP;
         while self.told > self.known() {
-            match tokio::time::timeout_at(deadline, self.next_change()).await {
+            match tokio::time::timeout_at(deadline, self.changes.next()).await {
                 Ok(Some(_)) => {}
                 Ok(None) => return None,
                 // It was never given out here: it is of another storage.
                 Err(_) => self.told = 0,
             }
         }
-        let snapshot = self.told == 0;
-        Some(Update {
-            snapshot,
-            ..self.catch_up()
-        })
+        if self.told == 0 {
+            return Some(self.start_over());
+        }
+        Some(self.catch_up())
     }
 
     /// The revision up to which this replica knows the environment.
     fn known(&self) -> i64 {
-        let snapshot = self.table.snapshot();
-        let environment = snapshot.environment(&self.environment);
-        environment.map_or(0, |environment| environment.revision)
+        self.table.snapshot().revision(&self.environment)
+    }
+
+    fn start_over(&mut self) -> Update {
+        self.told = 0;
+        Update {
+            snapshot: true,
+            ..self.catch_up()
+        }
     }
 
     fn catch_up(&mut self) -> Update {
@@ -121,14 +130,9 @@ impl Watch {
         let traffic = environment
             .map(|environment| environment.after(self.told))
             .unwrap_or_default();
-        self.told = self
-            .told
-            .max(environment.map_or(0, |environment| environment.revision));
-        Update {
-            traffic,
-            revision: self.told,
-            snapshot: false,
-        }
+        self.told = self.told.max(snapshot.revision(&self.environment));
+        self.changes.takes(&snapshot);
+        self.update(traffic)
     }
 
     /// What to tell of a change: the splits as they are now, since a change may have waited in line
@@ -147,16 +151,9 @@ impl Watch {
             return None;
         }
         self.told = self.told.max(change.revision);
-        Some(Update {
-            traffic,
-            revision: self.told,
-            snapshot: false,
-        })
+        Some(self.update(traffic))
     }
 }
-
-/// Changes were missed.
-struct Lagged;
 
 #[cfg(test)]
 mod tests {
@@ -167,6 +164,7 @@ mod tests {
         ids::{self, PromptId},
         traffic::Stable,
     };
+    use crate::traffic::Stored;
 
     fn row(prompt: &str, revision: i64) -> Traffic {
         let environment = ids::Environment::parse("production").unwrap();
@@ -224,5 +222,56 @@ mod tests {
             (revisions(&update), update.revision, update.snapshot),
             (vec![3], 3, true)
         );
+    }
+
+    #[tokio::test]
+    async fn where_the_storage_has_another_past_a_watcher_starts_over() {
+        let table = Table::default();
+        table.apply_all("production", vec![row("a", 8), row("b", 9)], 9);
+        let mut watch = table.watch("production", 0);
+        watch.next().await.unwrap();
+        let restored = Stored {
+            environment: "production".into(),
+            revision: 4,
+            traffic: vec![row("a", 4)],
+        };
+        assert!(!table.replace(restored.clone(), 8), "it has changed since");
+        assert!(table.replace(restored, 9));
+        let update = watch.next().await.unwrap();
+        assert_eq!(
+            (revisions(&update), update.revision, update.snapshot),
+            (vec![4], 4, true)
+        );
+        table.apply_all("production", vec![row("b", 5)], 5);
+        assert_eq!(revisions(&watch.next().await.unwrap()), [5]);
+    }
+
+    #[tokio::test]
+    async fn a_watcher_has_been_sent_a_change_when_it_asks_for_the_next() {
+        let table = Table::default();
+        table.apply_all("production", vec![row("a", 1)], 1);
+        let mut watch = table.watch("production", 0);
+        let mut all = table.changes(None);
+        let behind = |table: &Table| {
+            let spread = table.spread()["production"];
+            (spread.revision, spread.watchers, spread.watchers_behind)
+        };
+        assert_eq!(behind(&table), (1, 2, 2));
+        all.takes(&table.snapshot());
+        watch.next().await.unwrap();
+        table.apply_all("staging", vec![], 1);
+        table.apply_all("production", vec![row("a", 2)], 2);
+        for _ in ["staging", "production"] {
+            all.next().await.unwrap().unwrap();
+            assert_eq!(behind(&table), (2, 2, 2), "what is taken is not sent yet");
+        }
+        let nothing = Duration::from_millis(1);
+        assert!(tokio::time::timeout(nothing, all.next()).await.is_err());
+        assert_eq!(behind(&table), (2, 2, 1));
+        watch.next().await.unwrap();
+        assert!(tokio::time::timeout(nothing, watch.next()).await.is_err());
+        assert_eq!(behind(&table), (2, 2, 0));
+        drop((watch, all));
+        assert_eq!(behind(&table), (2, 0, 0));
     }
 }

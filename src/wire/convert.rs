@@ -1,6 +1,6 @@
 //! How messages and values of the domain correspond: once, for every protocol.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use crate::{
     domain::{
@@ -16,7 +16,8 @@ use crate::{
         traffic::Traffic,
     },
     service::{
-        DeploymentPage, DeploymentQuery, EventPage, EventQuery, Progress, RolledBack, Split,
+        AllServed, DeploymentPage, DeploymentQuery, EventPage, EventQuery, Progress, RolledBack,
+        Served, Split,
     },
     store::Metrics,
     traffic::Update,
@@ -340,22 +341,27 @@ impl From<&Traffic> for pb::Traffic {
     }
 }
 
-impl From<Arc<Traffic>> for pb::GetTrafficResponse {
-    fn from(traffic: Arc<Traffic>) -> Self {
+/// A staleness on the wire, 0 for none.
+pub(super) fn stale_seconds(staleness: Option<Duration>) -> i32 {
+    staleness.map_or(0, |it| i32::try_from(it.as_secs()).unwrap_or(i32::MAX))
+}
+
+impl From<Served> for pb::GetTrafficResponse {
+    fn from(served: Served) -> Self {
         Self {
-            traffic: Some(traffic.as_ref().into()),
+            traffic: Some(served.traffic.as_ref().into()),
+            stale_seconds: stale_seconds(served.staleness),
         }
     }
 }
 
-impl From<(Vec<Arc<Traffic>>, i64)> for pb::ListTrafficResponse {
-    fn from((traffic, revision): (Vec<Arc<Traffic>>, i64)) -> Self {
+impl From<AllServed> for pb::ListTrafficResponse {
+    fn from(served: AllServed) -> Self {
+        let traffic = served.traffic.iter();
         Self {
-            traffic: traffic
-                .iter()
-                .map(|traffic| traffic.as_ref().into())
-                .collect(),
-            revision,
+            traffic: traffic.map(|traffic| traffic.as_ref().into()).collect(),
+            revision: served.revision,
+            stale_seconds: stale_seconds(served.staleness),
         }
     }
 }
@@ -370,6 +376,7 @@ impl From<Update> for pb::WatchTrafficResponse {
                 .collect(),
             revision: update.revision,
             snapshot: update.snapshot,
+            stale_seconds: stale_seconds(update.staleness),
         }
     }
 }
@@ -379,6 +386,7 @@ impl From<Split> for pb::ResolveVersionResponse {
         let Split {
             assignment,
             traffic,
+            staleness,
         } = split;
         let arm = match assignment.arm {
             Arm::Stable => pb::Arm::Stable,
@@ -402,6 +410,7 @@ impl From<Split> for pb::ResolveVersionResponse {
             attributes: attributes
                 .map(|(name, value)| (name.to_owned(), value))
                 .into(),
+            stale_seconds: stale_seconds(staleness),
         }
     }
 }

@@ -18,7 +18,7 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use super::{error::Problem, pb};
+use super::{error::Problem, flagd, pb};
 
 /// Whether the service should be sent requests: its storage answers, and it is not stopping.
 #[derive(Debug, Clone)]
@@ -81,13 +81,28 @@ impl Readiness {
         }
     }
 
+    /// Whether the service should be asked which versions to serve, which it answers from memory:
+    /// it goes on while the storage is away.
+    #[must_use]
+    pub fn is_ready_for_traffic(&self) -> bool {
+        !self.0.stopping.load(Ordering::Relaxed)
+    }
+
     async fn report(&self) {
-        let status = if self.is_ready() {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
+        let status = |ready| {
+            if ready {
+                ServingStatus::Serving
+            } else {
+                ServingStatus::NotServing
+            }
         };
+        let (all, traffic) = (status(self.is_ready()), status(self.is_ready_for_traffic()));
         for name in reported() {
+            let status = if is_answered_from_memory(&name) {
+                traffic
+            } else {
+                all
+            };
             self.0.reporter.set_service_status(name, status).await;
         }
     }
@@ -106,12 +121,16 @@ impl Readiness {
     }
 }
 
-/// What `grpc.health.v1` knows: our services, and the empty name for all of them.
+/// What `grpc.health.v1` knows: every service, and the empty name for all of them.
 fn reported() -> impl Iterator<Item = String> {
-    let ours = pb::descriptors()
-        .services()
-        .map(|service| service.full_name().to_owned());
-    ours.chain([String::new()])
+    let ours = pb::descriptors().services();
+    let services = ours.chain(flagd::pb::descriptors().services());
+    let names = services.map(|service| service.full_name().to_owned());
+    names.chain([String::new()])
+}
+
+fn is_answered_from_memory(name: &str) -> bool {
+    name == "delos.deploy.v1.TrafficService" || name.starts_with("flagd.")
 }
 
 /// `/healthz`: the process is alive. Says nothing of what it depends on.
@@ -124,11 +143,22 @@ pub(super) async fn readyz(State(readiness): State<Readiness>) -> Response {
     if readiness.is_ready() {
         return Json(Ready { status: "ready" }).into_response();
     }
-    let why = if readiness.0.stopping.load(Ordering::Relaxed) {
+    not_ready(if readiness.0.stopping.load(Ordering::Relaxed) {
         "the service is stopping"
     } else {
         "the storage does not answer"
-    };
+    })
+}
+
+/// `/readyz/traffic`: whether the service should be asked which versions to serve.
+pub(super) async fn readyz_traffic(State(readiness): State<Readiness>) -> Response {
+    if readiness.is_ready_for_traffic() {
+        return Json(Ready { status: "ready" }).into_response();
+    }
+    not_ready("the service is stopping")
+}
+
+fn not_ready(why: &str) -> Response {
     Problem::of_http(
         StatusCode::SERVICE_UNAVAILABLE,
         "NOT_READY",

@@ -148,6 +148,7 @@ fn rest_routes(parts: &Routes) -> Router {
 fn operations(readiness: Readiness, telemetry: Arc<Telemetry>) -> Router {
     let ready = Router::new()
         .route("/readyz", get(health::readyz))
+        .route("/readyz/traffic", get(health::readyz_traffic))
         .with_state(readiness);
     let metrics = Router::new()
         .route("/metrics", get(metrics))

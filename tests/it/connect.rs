@@ -86,7 +86,7 @@ async fn events_over_connect_end_with_unavailable() {
     let body = b"\0\0\0\0\x02{}";
     let answer = connect(&app, "v1.Service/EventStream", streaming, body);
     let stop = async {
-        while app.service.traffic().watchers() == 0 {
+        while app.service.traffic().watcher_count() == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         app.stop(Stop::AtOnce);

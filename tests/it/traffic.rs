@@ -1,6 +1,6 @@
 //! Which version is served to whom: resolved from memory, watched, on one replica and on two.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use delos_deploy::{
     domain::bucket,
@@ -12,6 +12,9 @@ use delos_deploy::{
 };
 use serde_json::{Value, json};
 use tonic::{Code, Streaming, transport::Channel};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tonic_types::StatusExt as _;
 
 use crate::harness::{
@@ -215,6 +218,100 @@ async fn nothing_served_is_an_answer_that_differs_from_an_outage() {
         2
     );
     postgres::let_in(app.settings()).await;
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_database_away_an_answer_says_how_old_it_may_be() {
+    let app = App::start(Storage::Postgres).await;
+    deploy(&app, 1, "DEPLOYMENT_TYPE_IMMEDIATE").await;
+    let path = format!("/v1/environments/{ENVIRONMENT}/prompts/greeting/version");
+    let fresh = app.rest("GET", &path, None).await;
+    assert_eq!(fresh.json()["stale_seconds"], 0);
+    let etag = fresh.header("etag").to_owned();
+    let ofrep = async |key: &str| {
+        let path = format!("/environments/{ENVIRONMENT}/ofrep/v1/evaluate/flags{key}");
+        app.rest("POST", &path, Some(json!({}))).await
+    };
+    assert!(ofrep("").await.json().get("metadata").is_none());
+    let bulk_etag = ofrep("").await.header("etag").to_owned();
+
+    postgres::turn_away(app.settings()).await;
+    let patience = Instant::now() + Duration::from_secs(30);
+    let stale = loop {
+        let answer = app.rest("GET", &path, None).await;
+        if answer.json()["stale_seconds"] != 0 {
+            break answer;
+        }
+        assert!(Instant::now() < patience, "the answer never grows old");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(stale.json()["version"], 1);
+    let seconds = stale.json()["stale_seconds"].as_i64().unwrap();
+    assert!((5..60).contains(&seconds), "{seconds}");
+    assert_eq!(stale.header("age"), seconds.to_string());
+    assert_eq!(stale.header("etag"), etag, "it is still the same answer");
+    let known = app
+        .rest_with("GET", &path, &[("if-none-match", &etag)], "")
+        .await;
+    assert_eq!(known.status, 304);
+    assert!(known.header("age").parse::<i64>().unwrap() >= seconds);
+    let single = ofrep(&format!("/greeting")).await.json();
+    assert!(single["metadata"]["staleSeconds"].as_i64().unwrap() >= seconds);
+    let bulk = ofrep("").await;
+    assert!(bulk.json()["metadata"]["staleSeconds"].as_i64().unwrap() >= seconds);
+    assert_eq!(bulk.header("etag"), bulk_etag);
+
+    // Who only asks which version to serve has a replica for it still.
+    assert_eq!(app.rest("GET", "/readyz", None).await.status, 503);
+    assert_eq!(app.rest("GET", "/readyz/traffic", None).await.status, 200);
+    let mut health = HealthClient::new(app.channel().await);
+    for (service, expected) in [
+        ("", ServingStatus::NotServing),
+        ("delos.deploy.v1.DeployService", ServingStatus::NotServing),
+        ("delos.deploy.v1.TrafficService", ServingStatus::Serving),
+        ("flagd.sync.v1.FlagSyncService", ServingStatus::Serving),
+    ] {
+        let request = HealthCheckRequest {
+            service: service.into(),
+        };
+        let status = health.check(request).await.unwrap().into_inner().status();
+        assert_eq!(status, expected, "{service:?}");
+    }
+
+    postgres::let_in(app.settings()).await;
+    while app.rest("GET", &path, None).await.json()["stale_seconds"] != 0 {
+        assert!(Instant::now() < patience, "the answer stays old");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_has_gone_back_in_time_is_believed() {
+    let app = App::start(Storage::Postgres).await;
+    deploy(&app, 1, "DEPLOYMENT_TYPE_IMMEDIATE").await;
+    deploy(&app, 2, "DEPLOYMENT_TYPE_IMMEDIATE").await;
+    let mut client = client(&app).await;
+    let watch = WatchTrafficRequest {
+        environment: ENVIRONMENT.into(),
+        revision: 0,
+    };
+    let mut stream = client.watch_traffic(watch).await.unwrap().into_inner();
+    assert_eq!(next(&mut stream).await.revision, 2);
+    // As a restored backup has it.
+    let mut database = postgres::connect(app.settings()).await;
+    sqlx::raw_sql(
+        "UPDATE traffic SET stable_version = 1, revision = 1; UPDATE traffic_revisions SET revision = 1",
+    )
+    .execute(&mut database)
+    .await
+    .unwrap();
+    let told = next(&mut stream).await;
+    assert_eq!((told.snapshot, told.revision), (true, 1));
+    assert_eq!(told.traffic[0].stable_version, 1);
+    let answer = client.resolve_version(ask("user-1")).await.unwrap();
+    assert_eq!(answer.into_inner().version, 1);
     app.finish().await;
 }
 

@@ -4,8 +4,6 @@ use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use prost_types::Struct;
-use tokio::sync::broadcast::{self, error::RecvError};
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, metadata::MetadataMap};
 
 use super::{
@@ -13,7 +11,10 @@ use super::{
     pb::evaluation::{v1, v2},
     stopping,
 };
-use crate::{domain::ids::Environment, traffic::Change, wire::grpc::KEEP_ALIVE};
+use crate::{
+    traffic::{Change, Changes, Lagged, Table},
+    wire::grpc::KEEP_ALIVE,
+};
 
 /// Evaluates the flag of a request, and answers with the value made of it.
 macro_rules! resolve {
@@ -123,10 +124,8 @@ struct Event {
 
 /// A provider that is told what changes.
 struct Events {
-    /// Whose changes; none for those of all environments.
-    environment: Option<Environment>,
-    changes: broadcast::Receiver<Arc<Change>>,
-    closed: CancellationToken,
+    table: Table,
+    changes: Changes,
     has_begun: bool,
 }
 
@@ -138,10 +137,11 @@ impl Flagd {
         &self,
         metadata: &MetadataMap,
     ) -> Result<impl Stream<Item = Result<Event, Status>> + Send + use<>, Status> {
+        let environment = context::selected(metadata, "")?;
+        let table = self.service.traffic().clone();
         let events = Events {
-            environment: context::selected(metadata, "")?,
-            changes: self.service.traffic().changes(),
-            closed: self.service.traffic().closed(),
+            changes: table.changes(environment.map(|environment| environment.to_string())),
+            table,
             has_begun: false,
         };
         Ok(stream::unfold(Some(events), |events| async {
@@ -157,6 +157,8 @@ impl Events {
     async fn next(&mut self) -> Result<Event, Status> {
         if !self.has_begun {
             self.has_begun = true;
+            // It evaluates anew whatever it asks for.
+            self.changes.takes(&self.table.snapshot());
             return Ok(Event {
                 name: "provider_ready",
                 data: None,
@@ -176,27 +178,17 @@ impl Events {
 
     async fn change(&mut self) -> Result<Arc<Change>, Status> {
         loop {
-            let change = tokio::select! {
-                change = self.changes.recv() => change,
-                () = self.closed.cancelled() => return Err(stopping()),
-            };
-            match change {
-                Ok(change) if self.is_meant(&change) => return Ok(change),
-                Ok(_) => {}
+            match self.changes.next().await {
+                Some(Ok(change)) if change.traffic.is_empty() => {}
+                Some(Ok(change)) => return Ok(change),
                 // It lets go of all that it has kept when it connects again.
-                Err(RecvError::Lagged(_)) => {
+                Some(Err(Lagged)) => {
                     return Err(Status::unavailable(
                         "more has changed than could be told; connect again",
                     ));
                 }
-                Err(RecvError::Closed) => return Err(stopping()),
+                None => return Err(stopping()),
             }
         }
-    }
-
-    fn is_meant(&self, change: &Change) -> bool {
-        let environment = self.environment.as_ref();
-        !change.traffic.is_empty()
-            && environment.is_none_or(|environment| environment.as_str() == change.environment)
     }
 }

@@ -14,7 +14,10 @@ use crate::{
         traffic::{Candidate, Traffic},
     },
     service::{Error, Split},
-    wire::{convert::arm_name, error::status},
+    wire::{
+        convert::{arm_name, stale_seconds},
+        error::status,
+    },
 };
 
 /// A flag, evaluated.
@@ -65,6 +68,7 @@ impl Answer {
         let Split {
             assignment,
             traffic,
+            staleness,
         } = split;
         // Providers keep what is STATIC by the flag's key alone, until they hear that the flag has
         // changed: it must be the same whatever the context.
@@ -75,24 +79,26 @@ impl Answer {
         } else {
             "STATIC"
         };
+        let metadata = [
+            ("deploymentId", text(&assignment.deployment_id)),
+            ("arm", text(&arm_name(assignment.arm))),
+            // Exact up to 2^53.
+            ("revision", Kind::NumberValue(traffic.revision as f64)),
+        ];
+        let stale = staleness.map(|_| {
+            (
+                "staleSeconds",
+                Kind::NumberValue(stale_seconds(*staleness).into()),
+            )
+        });
+        let metadata = object(metadata.into_iter().chain(stale));
         Self {
             version: assignment.version,
             variant: variant(assignment.version),
             reason: reason.to_owned(),
-            metadata: object([
-                (
-                    "deploymentId",
-                    Kind::StringValue(assignment.deployment_id.to_string()),
-                ),
-                (
-                    "arm",
-                    Kind::StringValue(arm_name(assignment.arm).to_owned()),
-                ),
-                // Exact up to 2^53.
-                ("revision", Kind::NumberValue(traffic.revision as f64)),
-            ]),
+            metadata,
             object: object([
-                ("prompt", Kind::StringValue(traffic.prompt_id.to_string())),
+                ("prompt", text(&traffic.prompt_id)),
                 ("version", Kind::NumberValue(assignment.version.into())),
             ]),
         }
@@ -175,6 +181,10 @@ fn targeting(candidate: &Candidate, stable: Option<i32>) -> Value {
         served = json!({"if": [{"==": [served, new]}, new, null]});
     }
     json!({"if": [{"!!": key}, served, null]})
+}
+
+fn text(of: &impl ToString) -> Kind {
+    Kind::StringValue(of.to_string())
 }
 
 fn variant(version: i32) -> String {

@@ -62,9 +62,9 @@ impl FlagSyncService for Flagd {
 
 impl Flagd {
     fn configuration(&self, environment: &str) -> Result<String, Status> {
-        let splits = self.service.splits(environment);
-        let (splits, _) = splits.map_err(|error| status(&error))?;
-        Ok(flags::configuration(&splits))
+        let served = self.service.splits(environment);
+        let served = served.map_err(|error| status(&error))?;
+        Ok(flags::configuration(&served.traffic))
     }
 }
 
@@ -84,7 +84,7 @@ impl Sync {
             return self.watch.next().await.map(drop);
         }
         // A revision without a change of this environment's splits is no news.
-        while self.watch.next().await?.traffic.is_empty() {}
+        while !self.watch.next().await?.is_news() {}
         let gathered = tokio::time::sleep(BURST);
         tokio::pin!(gathered);
         loop {

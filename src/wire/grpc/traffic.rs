@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Grpc, done};
 use crate::{
-    traffic::{Update, Watch},
+    traffic::Watch,
     wire::{
         error::status,
         pb::{self, traffic_service_server::TrafficService},
@@ -76,13 +76,6 @@ async fn next_message(
             Err(Status::unavailable("the service is stopping; watch again")),
             None,
         )),
-        Err(_) => {
-            let alive = Update {
-                traffic: Vec::new(),
-                revision: watch.revision(),
-                snapshot: false,
-            };
-            Some((Ok(alive.into()), Some(watch)))
-        }
+        Err(_) => Some((Ok(watch.nothing_new().into()), Some(watch))),
     }
 }

@@ -16,7 +16,10 @@ use super::{
     evaluate::Evaluation,
     failure::{ErrorCode, EvaluationFailure},
 };
-use crate::{service::Service, wire::etag};
+use crate::{
+    service::Service,
+    wire::{convert::stale_seconds, etag},
+};
 
 /// Every flag's value for a context.
 #[derive(Debug, Serialize, ToSchema)]
@@ -26,6 +29,17 @@ pub(super) struct BulkEvaluation {
     flags: Vec<Evaluation>,
     /// Where to hear of changes.
     event_streams: [EventStream; 1],
+    /// What is true of all flags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<BulkMetadata>,
+}
+
+/// What is true of all flags.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct BulkMetadata {
+    /// How old the answer may be, where the service can't read its storage.
+    stale_seconds: i32,
 }
 
 /// Where to hear of changes.
@@ -88,14 +102,18 @@ pub(super) async fn flags(
     if let Some(told) = query.ok().and_then(|query| query.0.flag_config_etag) {
         wait_for_revision(&ofrep.service, &environment, &told).await?;
     }
-    let (splits, revision) = ofrep
-        .service
-        .resolve_all(&environment, &targeting_key, preview)?;
+    let (mut splits, revision) =
+        ofrep
+            .service
+            .resolve_all(&environment, &targeting_key, preview)?;
     let has_targeting_key = !targeting_key.is_empty();
-    let evaluations = splits
-        .iter()
-        .map(|split| Evaluation::new(split, has_targeting_key));
-    let answer = BulkEvaluation {
+    let mut staleness = None;
+    let evaluations = splits.iter_mut().map(|split| {
+        // It is the same for all, and said once.
+        staleness = split.staleness.take();
+        Evaluation::new(split, has_targeting_key)
+    });
+    let mut answer = BulkEvaluation {
         flags: evaluations.collect(),
         event_streams: [EventStream {
             kind: "sse",
@@ -103,17 +121,17 @@ pub(super) async fn flags(
                 request_uri: format!("/environments/{environment}/ofrep/v1/events"),
             },
         }],
+        metadata: None,
     };
-    let body = serde_json::to_vec(&answer).map_err(|error| {
-        tracing::error!(%error, "an evaluation can't be written");
-        let details = "an internal error occurred";
-        EvaluationFailure::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            ErrorCode::General,
-            details,
-        )
-    })?;
+    let mut body = json(&answer)?;
     let etag = etag(revision, &body);
+    if staleness.is_some() {
+        // An answer that grows older is still the same.
+        answer.metadata = Some(BulkMetadata {
+            stale_seconds: stale_seconds(staleness),
+        });
+        body = json(&answer)?;
+    }
     let known = etag::is_known(&headers, &etag);
     let headers = [
         (header::ETAG, etag),
@@ -125,6 +143,18 @@ pub(super) async fn flags(
         return Ok((StatusCode::NOT_MODIFIED, [etag, caching]).into_response());
     }
     Ok((headers, body).into_response())
+}
+
+fn json(answer: &BulkEvaluation) -> Result<Vec<u8>, EvaluationFailure> {
+    serde_json::to_vec(answer).map_err(|error| {
+        tracing::error!(%error, "an evaluation can't be written");
+        let details = "an internal error occurred";
+        EvaluationFailure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorCode::General,
+            details,
+        )
+    })
 }
 
 /// The answer depends on the context too, and revisions in memory begin anew with each process:

@@ -9,7 +9,11 @@ use super::{
     asked::{Asked, EvaluationRequest},
     failure::EvaluationFailure,
 };
-use crate::{domain::bucket::Arm, service::Split, wire::convert::arm_name};
+use crate::{
+    domain::bucket::Arm,
+    service::Split,
+    wire::convert::{arm_name, stale_seconds},
+};
 
 /// Why the value is what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -52,6 +56,9 @@ pub(super) struct EvaluationMetadata {
     environment: String,
     /// The prompt.
     prompt_id: String,
+    /// How old the answer may be, where the service can't read its storage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stale_seconds: Option<i32>,
 }
 
 impl Evaluation {
@@ -59,6 +66,7 @@ impl Evaluation {
         let Split {
             assignment,
             traffic,
+            staleness,
         } = split;
         let reason = match assignment.arm {
             Arm::Preview => Reason::TargetingMatch,
@@ -78,6 +86,7 @@ impl Evaluation {
                 revision: traffic.revision,
                 environment: traffic.environment.to_string(),
                 prompt_id: traffic.prompt_id.to_string(),
+                stale_seconds: staleness.map(|_| stale_seconds(*staleness)),
             },
         }
     }

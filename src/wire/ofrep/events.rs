@@ -63,10 +63,7 @@ pub(super) async fn events(
     let watch = ofrep.service.watch(&environment, 0)?;
     let clock = ofrep.service.store().clock().clone();
     let updates = stream::unfold(watch, async |mut watch| Some((watch.next().await?, watch)));
-    let news = updates.filter(|update| {
-        // A replica may learn that it has seen all up to a revision without any split to tell of.
-        std::future::ready(update.snapshot || !update.traffic.is_empty())
-    });
+    let news = updates.filter(|update| std::future::ready(update.is_news()));
     let events = news.map(move |update| {
         let event = RefetchEvent {
             kind: "refetchEvaluation",

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use super::extract::Query;
 use crate::{
     service::Service,
-    wire::{error::Problem, etag, grpc::KEEP_ALIVE, pb},
+    wire::{convert::stale_seconds, error::Problem, etag, grpc::KEEP_ALIVE, pb},
 };
 
 /// Say which version to serve
@@ -53,10 +53,14 @@ pub(super) async fn resolve(
         (header::ETAG, etag),
         (header::CACHE_CONTROL, "no-cache".to_owned()),
     ];
+    // An answer without a body must say it, too.
+    let age = split
+        .staleness
+        .map(|_| [(header::AGE, stale_seconds(split.staleness).to_string())]);
     if known {
-        return Ok((StatusCode::NOT_MODIFIED, etag).into_response());
+        return Ok((StatusCode::NOT_MODIFIED, age, etag).into_response());
     }
-    Ok((etag, Json(pb::ResolveVersionResponse::from(split))).into_response())
+    Ok((age, etag, Json(pb::ResolveVersionResponse::from(split))).into_response())
 }
 
 /// Get the split of a prompt
