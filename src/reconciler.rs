@@ -31,7 +31,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 #[derive(Debug, Clone)]
 pub struct Reconciler {
     service: Service,
-    /// Who claims; anew with each start, so that a process never takes itself for the one before.
+    /// Who claims.
     owner: Uuid,
 }
 
@@ -41,7 +41,7 @@ impl Reconciler {
     pub fn new(service: &Service) -> Self {
         Self {
             service: service.in_background(),
-            owner: Uuid::now_v7(),
+            owner: service.replica(),
         }
     }
 

@@ -223,7 +223,10 @@ impl Server {
             // A panic there is on record already.
             let _ = task.await;
         }
-        self.service.store().clone().close().await;
+        // Until here it has served. Where this fails, the others take it for gone in a while.
+        let store = self.service.store().clone();
+        let _ = store.retire_replica(self.service.replica()).await;
+        store.close().await;
         tracing::info!("stopped");
     }
 
@@ -234,8 +237,8 @@ impl Server {
             .then(|| self.tasks.spawn(reconciler.run(stop)))
     }
 
-    /// Keeps the traffic table fed.
-    fn start_feeding(&self) -> [JoinHandle<()>; 2] {
+    /// Keeps the traffic table fed, and tells the other replicas how far it has come.
+    fn start_feeding(&self) -> [JoinHandle<()>; 3] {
         let hint = Arc::new(Notify::new());
         let (service, stop) = (self.service.clone(), self.stop_tasks.clone());
         let feed = traffic::feed(
@@ -245,8 +248,18 @@ impl Server {
             Arc::clone(&hint),
             stop.clone(),
         );
+        let report = traffic::report(
+            service.traffic().clone(),
+            service.store().in_background(),
+            service.replica(),
+            stop.clone(),
+        );
         let listen = async move { service.store().listen_for_traffic(hint, stop).await };
-        [self.tasks.spawn(feed), self.tasks.spawn(listen)]
+        [
+            self.tasks.spawn(feed),
+            self.tasks.spawn(listen),
+            self.tasks.spawn(report),
+        ]
     }
 
     async fn accept_until(&self, graceful: &GracefulShutdown, end: impl Future<Output = ()>) {

@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod bucket;
+pub mod convergence;
 pub mod decide;
 pub mod deployment;
 pub mod gate;

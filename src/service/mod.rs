@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use crate::{
     domain::{state::Status, violation::Violations},
@@ -39,6 +40,8 @@ pub struct Service {
     metrics: Metrics,
     gate_timeout: Duration,
     traffic: Table,
+    /// This process; another one after each start.
+    replica: Uuid,
 }
 
 impl Service {
@@ -52,6 +55,7 @@ impl Service {
             metrics,
             gate_timeout,
             traffic: Table::default(),
+            replica: Uuid::now_v7(),
         }
     }
 
@@ -74,6 +78,13 @@ impl Service {
     #[must_use]
     pub fn traffic(&self) -> &Table {
         &self.traffic
+    }
+
+    /// Which replica this is; another one after each start, so that a process never takes itself
+    /// for the one before.
+    #[must_use]
+    pub fn replica(&self) -> Uuid {
+        self.replica
     }
 
     /// The counters.
@@ -122,13 +133,13 @@ fn check_text(field: &str, text: &str) -> Result<(), Error> {
 }
 
 /// The id of a deployment; what is no UUID is the id of no deployment.
-fn deployment_id(text: &str) -> Result<uuid::Uuid, Error> {
+fn deployment_id(text: &str) -> Result<Uuid, Error> {
     if text.is_empty() {
         let mut violations = Violations::default();
         violations.add("id", "is required");
         return violations.finish(None).map_err(Error::Invalid);
     }
-    uuid::Uuid::try_parse(text).map_err(|_| not_found(text))
+    Uuid::try_parse(text).map_err(|_| not_found(text))
 }
 
 fn not_found(id: impl Into<String>) -> Error {

@@ -3,12 +3,13 @@
 use super::{Error, Service, deployment_id, error::of_store, not_found};
 use crate::{
     domain::{
+        convergence::{Convergence, Report},
         deployment::Deployment,
         ids::{Environment, PromptId},
         state::Status,
         violation::Violations,
     },
-    store::{DeploymentFilter, LatestMetrics},
+    store::{self, DeploymentFilter, LatestMetrics},
 };
 
 /// How many deployments a page has where the caller does not say.
@@ -47,6 +48,8 @@ pub struct Progress {
     pub deployment: Deployment,
     /// Its live metrics.
     pub metrics: LatestMetrics,
+    /// How far the split has spread that is served now.
+    pub convergence: Convergence,
 }
 
 impl Service {
@@ -67,15 +70,30 @@ impl Service {
     /// There is none, or the storage failed.
     pub async fn progress(&self, id: &str) -> Result<Progress, Error> {
         let deployment = self.deployment(id).await?;
-        let metrics = self
-            .store
-            .metrics(deployment.id)
-            .await
-            .map_err(|error| of_store(&error, "deployment", id))?;
+        let failed = |error: store::Error| of_store(&error, "deployment", id);
+        let metrics = self.store.metrics(deployment.id).await.map_err(failed)?;
+        let convergence = self.convergence(&deployment).await.map_err(failed)?;
         Ok(Progress {
             deployment,
             metrics,
+            convergence,
         })
+    }
+
+    /// How far the split has spread that is served now where a deployment goes.
+    async fn convergence(&self, deployment: &Deployment) -> Result<Convergence, store::Error> {
+        let (prompt, environment) = (&deployment.prompt_id, &deployment.environment);
+        let served = self.store.traffic(prompt, environment).await?;
+        let (mut reports, now) = self.store.replicas(environment.as_str()).await?;
+        // Of itself a replica knows what it has not reported yet.
+        reports.retain(|report| report.replica_id != self.replica);
+        let own = self.traffic.spread().remove(environment.as_str());
+        reports.push(Report {
+            replica_id: self.replica,
+            seen_at: now,
+            spread: own.unwrap_or_default(),
+        });
+        Ok(Convergence::of(served.revision, reports, now))
     }
 
     /// The deployments that match, the newest first.

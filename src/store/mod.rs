@@ -28,6 +28,7 @@ mod error;
 mod events;
 mod gates;
 mod migrate;
+mod replicas;
 mod time;
 mod traffic;
 mod work;

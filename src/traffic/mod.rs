@@ -8,12 +8,13 @@
 
 mod changes;
 mod feed;
+mod report;
 mod table;
 mod watch;
 mod watchers;
 
 pub use changes::{Changes, Lagged};
 pub use feed::feed;
+pub use report::report;
 pub use table::{Change, Environment, Snapshot, Stored, Table};
 pub use watch::{Update, Watch};
-pub use watchers::Spread;

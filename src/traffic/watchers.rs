@@ -9,17 +9,7 @@ use std::{
 };
 
 use super::{Environment, Table};
-
-/// How far a replica has spread an environment's splits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Spread {
-    /// The revision up to which it serves them.
-    pub revision: i64,
-    /// Streams of clients that watch them there.
-    pub watchers: u32,
-    /// Those of them that have not been sent the last change yet.
-    pub watchers_behind: u32,
-}
+use crate::domain::convergence::Spread;
 
 /// Everybody who watches a table.
 #[derive(Debug, Clone, Default)]

@@ -7,6 +7,7 @@ use crate::{
         Timestamp,
         audit::Event,
         bucket::Arm,
+        convergence::{Convergence, ReplicaConvergence, Report},
         deployment::{
             ConditionResult, Deployment, DeploymentRequest, GateResult, Rollout, Verdict,
         },
@@ -309,8 +310,44 @@ impl From<Progress> for pb::GetDeploymentStatusResponse {
             gate_results: all(deployment.gates),
             current_metrics: progress.metrics.current.map(Into::into),
             baseline_metrics: progress.metrics.baseline.map(Into::into),
+            convergence: Some(progress.convergence.into()),
         }
     }
+}
+
+impl From<Convergence> for pb::Convergence {
+    fn from(convergence: Convergence) -> Self {
+        let (watchers, watchers_behind) = convergence.watchers();
+        Self {
+            revision: convergence.revision,
+            converged: convergence.is_complete(),
+            watchers: count(watchers),
+            watchers_behind: count(watchers_behind),
+            replicas: all(convergence.replicas),
+        }
+    }
+}
+
+impl From<ReplicaConvergence> for pb::ReplicaConvergence {
+    fn from(replica: ReplicaConvergence) -> Self {
+        let Report {
+            replica_id,
+            seen_at,
+            spread,
+        } = replica.report;
+        Self {
+            replica_id: replica_id.to_string(),
+            revision: spread.revision,
+            watchers: count(spread.watchers),
+            watchers_behind: count(spread.watchers_behind),
+            seen_at: Some(seen_at.into()),
+            silent: replica.is_silent,
+        }
+    }
+}
+
+fn count(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 impl From<Metrics> for pb::DeploymentMetrics {

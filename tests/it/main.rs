@@ -9,6 +9,7 @@
 mod architecture;
 mod cli;
 mod connect;
+mod convergence;
 mod flagd;
 mod grpcurl;
 mod harness;

@@ -256,7 +256,7 @@ async fn with_the_database_away_an_answer_says_how_old_it_may_be() {
         .await;
     assert_eq!(known.status, 304);
     assert!(known.header("age").parse::<i64>().unwrap() >= seconds);
-    let single = ofrep(&format!("/greeting")).await.json();
+    let single = ofrep("/greeting").await.json();
     assert!(single["metadata"]["staleSeconds"].as_i64().unwrap() >= seconds);
     let bulk = ofrep("").await;
     assert!(bulk.json()["metadata"]["staleSeconds"].as_i64().unwrap() >= seconds);

@@ -9,6 +9,8 @@ pub(crate) mod gate_condition;
 pub(crate) mod gate_result;
 pub(crate) mod metadata;
 pub(crate) mod metrics;
+pub(crate) mod replica;
+pub(crate) mod replica_spread;
 pub(crate) mod rollout;
 pub(crate) mod strategy;
 pub(crate) mod traffic;
