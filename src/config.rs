@@ -26,7 +26,7 @@ pub struct Config {
     pub gate_timeout: Duration,
     /// `host:port` of the Eval service. Read for the gates' evidence, which is not collected yet.
     pub eval_endpoint: String,
-    /// Where Redis is. A cache at most; nothing depends on it.
+    /// Where Redis is, which replicas that share a database may use.
     pub redis_url: Secret,
     /// Variables that look like ours and are not.
     pub unknown: Vec<String>,

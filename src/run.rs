@@ -14,9 +14,10 @@ use crate::{
     cli::{Cli, Command},
     clock::Clock,
     config::Config,
-    server::{Server, Stop},
+    server::{self, Server, Stop},
     store::{Backend, OpenError, Store},
     telemetry::Telemetry,
+    traffic::{Cache, Cached},
     wire::openapi,
 };
 
@@ -107,12 +108,16 @@ async fn serve(config: Config) -> Result<(), Failure> {
     // Signals are caught from here on, also those that come while the database is waited for.
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let store = tokio::select! {
-        store = open(&config.storage) => store?,
+    let cache = server::cache(&config)?;
+    let (store, cached) = tokio::select! {
+        opened = open_or_read(&config.storage, cache.as_ref()) => opened?,
         _ = term.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    let server = Server::bind(&config, store, Arc::clone(&telemetry)).await?;
+    let server = Server::bind(&config, store, cache, Arc::clone(&telemetry)).await?;
+    if let Some(cached) = cached {
+        server.service().traffic().fill_unproven(cached);
+    }
     let stop = server.stopper();
     let signals = async move {
         tokio::select! {
@@ -137,19 +142,36 @@ async fn serve(config: Config) -> Result<(), Failure> {
 
 /// Opens the storage; a database that does not answer yet is waited for.
 async fn open(backend: &Backend) -> Result<Store, OpenError> {
+    Ok(open_or_read(backend, None).await?.0)
+}
+
+/// Opens the storage. While a database does not answer, what the cache has is served; where it has
+/// nothing, the database is waited for.
+async fn open_or_read(
+    backend: &Backend,
+    cache: Option<&Cache>,
+) -> Result<(Store, Option<Cached>), OpenError> {
     let since = Instant::now();
     let mut told = false;
     loop {
-        match Store::open(backend, Clock::System).await {
-            Err(error) if error.may_pass() && since.elapsed() < DATABASE_PATIENCE => {
-                if !told {
-                    tracing::warn!(%error, "the database does not answer yet; waiting for it");
-                    told = true;
-                }
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-            outcome => return outcome,
+        let error = match Store::open(backend, Clock::System).await {
+            Ok(store) => return Ok((store, None)),
+            Err(error) => error,
+        };
+        if !error.may_pass() || since.elapsed() >= DATABASE_PATIENCE {
+            return Err(error);
         }
+        if let (Backend::Postgres(server), Some(cache)) = (backend, cache)
+            && let Some(cached) = cache.read(&Clock::System).await
+        {
+            tracing::warn!(%error, age = ?cached.age, "the database does not answer; what Redis has is served until it does");
+            return Ok((Store::closed(server, Clock::System), Some(cached)));
+        }
+        if !told {
+            tracing::warn!(%error, "the database does not answer yet; waiting for it");
+            told = true;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

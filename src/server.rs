@@ -29,9 +29,9 @@ use crate::{
     config::{Config, Listen},
     reconciler::Reconciler,
     service::Service,
-    store::{self, Store},
+    store::{self, Backend, Store},
     telemetry::Telemetry,
-    traffic,
+    traffic::{self, Cache},
     wire::{self, Readiness},
 };
 
@@ -84,6 +84,9 @@ pub struct Server {
     tasks: TaskTracker,
     stop_tasks: CancellationToken,
     runs_reconciler: bool,
+    cache: Option<Cache>,
+    /// Rings when there may be something new in the storage.
+    hint: Arc<Notify>,
 }
 
 /// Why a server could not be started.
@@ -106,6 +109,19 @@ pub enum BindError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
+/// The Redis that is used beside a storage that replicas share.
+///
+/// # Errors
+/// Its URL can't be used.
+pub fn cache(config: &Config) -> Result<Option<Cache>, redis::RedisError> {
+    match &config.storage {
+        Backend::Memory | Backend::Sqlite(_) => Ok(None),
+        Backend::Postgres(server) => {
+            Cache::new(config.redis_url.reveal(), &server.to_string()).map(Some)
+        }
+    }
+}
+
 impl Server {
     /// Listens, and puts together what is served.
     ///
@@ -114,6 +130,7 @@ impl Server {
     pub async fn bind(
         config: &Config,
         store: Store,
+        cache: Option<Cache>,
         telemetry: Arc<Telemetry>,
     ) -> Result<Self, BindError> {
         let Listen {
@@ -132,7 +149,10 @@ impl Server {
             metrics.observe_pool(pool.name, pool.read);
         }
         let service = Service::new(store, metrics, config.gate_timeout);
-        service.traffic().refresh(service.store()).await?;
+        // Where it does not answer yet, the table is the cache's until it does.
+        if service.store().is_open() {
+            service.traffic().refresh(service.store()).await?;
+        }
         let readiness = Readiness::new(config.telemetry.service_version.clone());
         let router = wire::router(wire::Routes {
             service: service.clone(),
@@ -154,6 +174,8 @@ impl Server {
             tasks: TaskTracker::new(),
             stop_tasks: CancellationToken::new(),
             runs_reconciler: true,
+            cache,
+            hint: Arc::new(Notify::new()),
         })
     }
 
@@ -191,6 +213,12 @@ impl Server {
             self.stop_tasks.clone(),
         ));
         let feeders = self.start_feeding();
+        let cache = self.start_cache();
+        let opening = self.tasks.spawn(open_storage(
+            self.service.store().clone(),
+            Arc::clone(&self.hint),
+            self.stop_tasks.clone(),
+        ));
         tracing::info!(address = %self.address, "serving");
         let graceful = GracefulShutdown::new();
         let mut stop = self.stop.0.subscribe();
@@ -219,7 +247,8 @@ impl Server {
         {
             tracing::warn!("requests were still in flight when the time to finish them was up");
         }
-        for task in reconciler.into_iter().chain([check]).chain(feeders) {
+        let tasks = reconciler.into_iter().chain([check, opening]);
+        for task in tasks.chain(feeders).chain(cache) {
             // A panic there is on record already.
             let _ = task.await;
         }
@@ -239,7 +268,7 @@ impl Server {
 
     /// Keeps the traffic table fed, and tells the other replicas how far it has come.
     fn start_feeding(&self) -> [JoinHandle<()>; 3] {
-        let hint = Arc::new(Notify::new());
+        let hint = Arc::clone(&self.hint);
         let (service, stop) = (self.service.clone(), self.stop_tasks.clone());
         let feed = traffic::feed(
             service.traffic().clone(),
@@ -260,6 +289,23 @@ impl Server {
             self.tasks.spawn(listen),
             self.tasks.spawn(report),
         ]
+    }
+
+    /// Listens to the hints of other replicas in Redis, and keeps the table there.
+    fn start_cache(&self) -> Vec<JoinHandle<()>> {
+        let Some(cache) = self.cache.clone() else {
+            return Vec::new();
+        };
+        let (service, stop) = (&self.service, &self.stop_tasks);
+        let keep = cache.clone().keep(
+            service.traffic().clone(),
+            service.store().clock().clone(),
+            service.metrics().clone(),
+            stop.clone(),
+        );
+        let (hint, stop) = (Arc::clone(&self.hint), stop.clone());
+        let listen = async move { cache.listen(hint, stop).await };
+        vec![self.tasks.spawn(keep), self.tasks.spawn(listen)]
     }
 
     async fn accept_until(&self, graceful: &GracefulShutdown, end: impl Future<Output = ()>) {
@@ -344,6 +390,29 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(10));
     builder
+}
+
+/// Opens a storage that did not answer when this replica started, as soon as it does.
+async fn open_storage(store: Store, hint: Arc<Notify>, stop: CancellationToken) {
+    let mut told = false;
+    while !store.is_open() {
+        match store.bring_up_to_date().await {
+            Ok(()) => {
+                tracing::info!("the storage answers; its word is taken from now on");
+                hint.notify_one();
+                return;
+            }
+            Err(error) if !told => {
+                told = true;
+                tracing::warn!(%error, "the storage can't be opened yet; it is tried again");
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(CHECK) => {}
+            () = stop.cancelled() => return,
+        }
+    }
 }
 
 /// Looks now and then whether the storage answers.

@@ -167,21 +167,36 @@ pub(super) async fn connect(backend: &Backend, clock: Clock) -> Result<Store, Op
             (writer.clone(), reader, writer, Some(Arc::new(lock)))
         }
         Backend::Postgres(server) => {
-            let writer = postgres(server, server.connections_max, Use::Write).await?;
-            let reader = postgres(server, server.connections_max, Use::Read).await?;
-            let background = postgres(server, BACKGROUND_CONNECTIONS, Use::Background).await?;
+            let writer = postgres(server, Use::Write).await?;
+            let reader = postgres(server, Use::Read).await?;
+            let background = postgres(server, Use::Background).await?;
             (writer, reader, background, None)
         }
     };
-    Ok(Store {
+    Ok(store([writer, reader, background], clock, lock))
+}
+
+pub(super) fn closed(server: &Postgres, clock: Clock) -> Store {
+    let pools = [Use::Write, Use::Read, Use::Background];
+    let pools = pools.map(|purpose| {
+        let pool = postgres_pool(server, purpose).connect_lazy_with(server.options(purpose));
+        SqlxPostgresConnector::from_sqlx_postgres_pool(pool)
+    });
+    store(pools, clock, None)
+}
+
+fn store(pools: [DatabaseConnection; 3], clock: Clock, lock: Option<Arc<File>>) -> Store {
+    let [writer, reader, background] = pools;
+    Store {
         writer,
         reader,
         background,
         clock,
         transactions: TaskTracker::new(),
+        is_open: Arc::default(),
         hint_pending: Arc::default(),
         _lock: lock,
-    })
+    }
 }
 
 fn unreachable(database: impl fmt::Display, source: sqlx::Error) -> OpenError {
@@ -267,28 +282,32 @@ enum Use {
     Background,
 }
 
-async fn postgres(
-    server: &Postgres,
-    connections: u32,
-    purpose: Use,
-) -> Result<DatabaseConnection, OpenError> {
+async fn postgres(server: &Postgres, purpose: Use) -> Result<DatabaseConnection, OpenError> {
+    postgres_pool(server, purpose)
+        .connect_with(server.options(purpose))
+        .await
+        .map(SqlxPostgresConnector::from_sqlx_postgres_pool)
+        .map_err(|source| unreachable(format_args!("PostgreSQL at {server}"), source))
+}
+
+fn postgres_pool(server: &Postgres, purpose: Use) -> PgPoolOptions {
+    let connections = match purpose {
+        Use::Write | Use::Read => server.connections_max,
+        Use::Background => BACKGROUND_CONNECTIONS,
+    };
     let pool = PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         // Its round trip is put to better use by the check below.
         .test_before_acquire(false);
-    let pool = match purpose {
+    match purpose {
         Use::Write | Use::Background => {
             pool.before_acquire(|session, _| Box::pin(is_clean(session)))
         }
         // Nobody opens a transaction there, and none could write in it: there is nothing to clean up.
         // A server that has become a replica is left when the session has grown old.
         Use::Read => pool.max_lifetime(READER_LIFETIME),
-    };
-    pool.connect_with(server.options(purpose))
-        .await
-        .map(SqlxPostgresConnector::from_sqlx_postgres_pool)
-        .map_err(|source| unreachable(format_args!("PostgreSQL at {server}"), source))
+    }
 }
 
 /// Ends a transaction that a former borrower may have left open, and turns away a session with a

@@ -66,7 +66,7 @@ impl Store {
     /// # Errors
     /// The storage failed.
     pub async fn deployment(&self, id: Uuid) -> Result<Option<Deployment>, Error> {
-        let found = load(&self.reader, deployment::Entity::find_by_id(id)).await;
+        let found = load(self.reader()?, deployment::Entity::find_by_id(id)).await;
         Ok(found?.pop())
     }
 
@@ -81,13 +81,13 @@ impl Store {
         offset: u64,
     ) -> Result<(Vec<Deployment>, u64), Error> {
         let query = filter.apply(deployment::Entity::find());
-        let total = query.clone().count(&self.reader).await?;
+        let total = query.clone().count(self.reader()?).await?;
         let page = query
             .order_by_desc(deployment::Column::CreatedAt)
             .order_by_desc(deployment::Column::Id)
             .limit(limit)
             .offset(offset);
-        Ok((load(&self.reader, page).await?, total))
+        Ok((load(self.reader()?, page).await?, total))
     }
 
     /// The newest snapshots of a rollout's live metrics.
@@ -101,7 +101,7 @@ impl Store {
                 .filter(metrics::Column::Arm.eq(arm))
                 .order_by_desc(metrics::Column::At)
                 .limit(1)
-                .one(&self.reader)
+                .one(self.reader()?)
                 .await?;
             Ok::<_, Error>(row.map(|row| Metrics {
                 avg_latency_ms: row.avg_latency_ms,

@@ -74,7 +74,7 @@ impl Store {
             }
         }
         query
-            .all(&self.reader)
+            .all(self.reader()?)
             .await?
             .into_iter()
             .map(read)

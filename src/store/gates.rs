@@ -28,7 +28,7 @@ impl Store {
     /// # Errors
     /// The storage failed.
     pub async fn gates(&self, prompt_id: &PromptId) -> Result<Vec<Gate>, Error> {
-        gates_of(&self.reader, prompt_id).await
+        gates_of(self.reader()?, prompt_id).await
     }
 }
 

@@ -20,7 +20,7 @@ const LOCK: i64 = 0x0de1_05de_9107;
     clippy::disallowed_methods,
     reason = "runs before there is a store to write through"
 )]
-pub async fn migrate(db: &DatabaseConnection) -> Result<(), Error> {
+pub(super) async fn migrate(db: &DatabaseConnection) -> Result<(), Error> {
     let options = TransactionOptions {
         sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
         ..Default::default()

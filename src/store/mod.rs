@@ -6,15 +6,18 @@
 
 use std::{
     future::Future,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
 use rand::RngExt as _;
 use sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, TransactionOptions,
-    TransactionTrait as _,
+    DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait as _,
 };
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -38,7 +41,7 @@ pub use deployments::{DeploymentFilter, LatestMetrics, Metrics};
 pub use error::Error;
 pub use events::{EventCursor, EventFilter};
 pub(crate) use gates::GATES_PER_PROMPT_MAX;
-pub use migrate::migrate;
+use migrate::migrate;
 pub use work::Claim;
 
 /// How often a transaction is tried again that lost a race.
@@ -54,6 +57,8 @@ pub struct Store {
     clock: Clock,
     /// Transactions under way, which a stop waits for.
     transactions: TaskTracker,
+    /// Whether the schema is known to be up to date. Until then nothing is read or written.
+    is_open: Arc<AtomicBool>,
     /// Whether a hint at changed traffic is about to be sent.
     hint_pending: Arc<AtomicBool>,
     _lock: Option<Arc<std::fs::File>>,
@@ -73,8 +78,49 @@ impl Store {
     /// What stands in the way, for the operator.
     pub async fn open(backend: &Backend, clock: Clock) -> Result<Self, OpenError> {
         let store = connect::connect(backend, clock).await?;
-        migrate(&store.writer).await.map_err(OpenError::Migrate)?;
+        store.bring_up_to_date().await.map_err(OpenError::Migrate)?;
         Ok(store)
+    }
+
+    /// A store over a PostgreSQL that does not answer: everything is [`Error::Unavailable`] until
+    /// [`Store::bring_up_to_date`] has come through.
+    #[must_use]
+    pub fn closed(server: &Postgres, clock: Clock) -> Self {
+        connect::closed(server, clock)
+    }
+
+    /// Brings the schema up to date, and opens the store for use.
+    ///
+    /// # Errors
+    /// The storage failed, or a migration did; then nothing has changed.
+    pub async fn bring_up_to_date(&self) -> Result<(), Error> {
+        migrate(&self.writer).await?;
+        self.is_open.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether the store can be used.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.is_open.load(Ordering::Acquire)
+    }
+
+    fn reader(&self) -> Result<&DatabaseConnection, Error> {
+        self.once_open(&self.reader)
+    }
+
+    fn writer(&self) -> Result<&DatabaseConnection, Error> {
+        self.once_open(&self.writer)
+    }
+
+    fn once_open<'a>(&self, db: &'a DatabaseConnection) -> Result<&'a DatabaseConnection, Error> {
+        if self.is_open() {
+            return Ok(db);
+        }
+        let why = "it has not answered since this replica started";
+        Err(Error::Unavailable(DbErr::Conn(RuntimeErr::Internal(
+            why.to_owned(),
+        ))))
     }
 
     /// The same storage through the connections that are kept for the reconciler.
@@ -140,7 +186,7 @@ impl Store {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..Default::default()
         };
-        let db = self.writer.begin_with_options(options).await?;
+        let db = self.writer()?.begin_with_options(options).await?;
         let tx = Tx {
             db,
             clock: self.clock.clone(),
@@ -162,7 +208,7 @@ impl Store {
     /// # Errors
     /// The storage failed.
     pub async fn now(&self) -> Result<Timestamp, Error> {
-        time::now(&self.reader, &self.clock).await
+        time::now(self.reader()?, &self.clock).await
     }
 
     /// The clock that the storage was opened with.
@@ -176,7 +222,7 @@ impl Store {
     /// # Errors
     /// It does not.
     pub async fn ping(&self) -> Result<(), Error> {
-        self.writer.ping().await?;
+        self.writer()?.ping().await?;
         Ok(())
     }
 

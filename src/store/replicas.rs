@@ -63,14 +63,14 @@ impl Store {
     /// # Errors
     /// The storage failed.
     pub async fn replicas(&self, environment: &str) -> Result<(Vec<Report>, Timestamp), Error> {
-        let now = time::now(&self.reader, &self.clock).await?;
+        let now = time::now(self.reader()?, &self.clock).await?;
         if !self.is_postgres() {
             return Ok((Vec::new(), now));
         }
-        let replicas = replica::Entity::find().all(&self.reader).await?;
+        let replicas = replica::Entity::find().all(self.reader()?).await?;
         let spreads = replica_spread::Entity::find()
             .filter(replica_spread::Column::Environment.eq(environment))
-            .all(&self.reader)
+            .all(self.reader()?)
             .await?;
         let mut spreads: HashMap<_, _> = spreads
             .into_iter()

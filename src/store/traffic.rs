@@ -43,7 +43,7 @@ impl Store {
         environment: &Environment,
     ) -> Result<Traffic, Error> {
         let row = traffic::Entity::find_by_id(key(prompt_id, environment))
-            .one(&self.reader)
+            .one(self.reader()?)
             .await?;
         read(prompt_id, environment, row)
     }
@@ -53,7 +53,7 @@ impl Store {
     /// # Errors
     /// The storage failed.
     pub async fn traffic_revisions(&self) -> Result<Vec<(String, i64)>, Error> {
-        let rows = traffic_revision::Entity::find().all(&self.reader).await?;
+        let rows = traffic_revision::Entity::find().all(self.reader()?).await?;
         Ok(rows
             .into_iter()
             .map(|row| (row.environment, row.revision))
@@ -73,7 +73,7 @@ impl Store {
         let rows = traffic::Entity::find()
             .filter(traffic::Column::Environment.eq(environment))
             .filter(traffic::Column::Revision.gt(revision))
-            .all(&self.reader)
+            .all(self.reader()?)
             .await?;
         // Revisions become visible in their order, so that below the highest one none is missing.
         let highest = rows

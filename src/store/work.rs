@@ -64,10 +64,10 @@ impl Store {
             .order_by_asc(work::Column::DueAt)
             .limit(1)
             .into_tuple()
-            .one(&self.reader)
+            .one(self.reader()?)
             .await?;
         let Some(next) = next else { return Ok(limit) };
-        let now = time::now(&self.reader, &self.clock).await?;
+        let now = time::now(self.reader()?, &self.clock).await?;
         Ok((next - now).to_std().unwrap_or_default().min(limit))
     }
 

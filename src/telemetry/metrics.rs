@@ -101,6 +101,7 @@ struct Instruments {
     build_info: Gauge<u64>,
     traffic_age: Gauge<f64>,
     traffic_watchers: Gauge<u64>,
+    redis_up: Gauge<u64>,
     pools: Pools,
     /// Held, because its callback is what reads the pools.
     _pool_connections: ObservableGauge<u64>,
@@ -143,6 +144,10 @@ impl Metrics {
             traffic_watchers: meter
                 .u64_gauge("deploy.traffic.watchers")
                 .with_description("Streams that watch the traffic table.")
+                .build(),
+            redis_up: meter
+                .u64_gauge("deploy.redis.up")
+                .with_description("Whether Redis answers, where it is used.")
                 .build(),
             _pool_connections: pools.gauge(meter),
             pools,
@@ -234,6 +239,11 @@ impl Metrics {
     pub fn traffic(&self, age: Duration, watchers: u64) {
         self.0.traffic_age.record(age.as_secs_f64(), &[]);
         self.0.traffic_watchers.record(watchers, &[]);
+    }
+
+    /// Whether Redis answers: `deploy_redis_up`.
+    pub fn redis(&self, answers: bool) {
+        self.0.redis_up.record(answers.into(), &[]);
     }
 
     /// Reads a pool at every scrape: `deploy_pool_connections{pool, state}`.

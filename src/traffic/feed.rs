@@ -72,6 +72,10 @@ impl Table {
     }
 }
 
+/// Shortest time between two reads, however often is hinted: hints may come from anybody who can
+/// reach Redis.
+const GAP: Duration = Duration::from_millis(10);
+
 /// Keeps the table fed until it is told to stop. `hint` says that another replica has written.
 pub async fn feed(
     table: Table,
@@ -95,6 +99,7 @@ pub async fn feed(
             }
             Err(_) => {}
         }
+        tokio::time::sleep(GAP).await;
         metrics.traffic(
             table.age(),
             u64::try_from(table.watcher_count()).unwrap_or(u64::MAX),

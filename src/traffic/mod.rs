@@ -6,6 +6,7 @@
 //! of an environment become visible in their order, so that a poll for everything after the last
 //! one misses nothing.
 
+mod cache;
 mod changes;
 mod feed;
 mod report;
@@ -13,6 +14,7 @@ mod table;
 mod watch;
 mod watchers;
 
+pub use cache::{Cache, Cached};
 pub use changes::{Changes, Lagged};
 pub use feed::feed;
 pub use report::report;

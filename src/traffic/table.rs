@@ -11,10 +11,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rpds::HashTrieMapSync;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use super::watchers::Watchers;
+use super::{Cached, watchers::Watchers};
 use crate::domain::traffic::Traffic;
 
 /// How many changes a watcher may be behind before it is given all that differs instead.
@@ -81,6 +81,7 @@ struct Inner {
     /// When the table last agreed with the storage, in ms after `created`.
     agreed: AtomicI64,
     changes: broadcast::Sender<Arc<Change>>,
+    own_writes: Notify,
     watchers: Watchers,
     closed: CancellationToken,
 }
@@ -98,6 +99,7 @@ impl Default for Table {
             created: Instant::now(),
             agreed: AtomicI64::new(0),
             changes: broadcast::Sender::new(CHANGES_KEPT),
+            own_writes: Notify::new(),
             watchers: Watchers::default(),
             closed: CancellationToken::new(),
         }))
@@ -189,6 +191,12 @@ impl Table {
                 known
             }
         });
+        self.0.own_writes.notify_one();
+    }
+
+    /// Waits until this replica has written something. For one who waits.
+    pub(super) async fn own_write(&self) {
+        self.0.own_writes.notified().await;
     }
 
     /// Takes in all splits of an environment that have changed up to `revision`.
@@ -196,13 +204,14 @@ impl Table {
         self.update(environment, traffic, |known| known.max(revision));
     }
 
-    /// Fills the table from the cache, as it was `age` ago, because the storage does not answer.
+    /// Fills the table from the cache, because the storage does not answer.
     /// When it does, [`Table::refresh`] puts in the storage's word for all of it.
-    pub fn fill_unproven(&self, cached: Vec<Stored>, age: Duration) {
+    pub fn fill_unproven(&self, cached: Cached) {
         self.0.is_unproven.store(true, Ordering::Relaxed);
-        let agreed = milliseconds(self.0.created.elapsed()) - milliseconds(age);
+        let agreed =
+            milliseconds(self.0.created.elapsed()).saturating_sub(milliseconds(cached.age));
         self.0.agreed.store(agreed, Ordering::Relaxed);
-        for stored in cached {
+        for stored in cached.environments {
             self.apply_all(&stored.environment, stored.traffic, stored.revision);
         }
     }

@@ -11,7 +11,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("clock", &["domain"]),
     ("telemetry", &[]),
     ("store", &["store", "domain", "clock"]),
-    ("traffic", &["traffic", "store", "domain", "telemetry"]),
+    (
+        "traffic",
+        &["traffic", "store", "domain", "clock", "telemetry"],
+    ),
     (
         "service",
         &["service", "traffic", "store", "domain", "telemetry"],
@@ -32,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("axum", &["wire", "server"]),
     ("prost", &["wire"]),
     ("hyper", &["server"]),
+    ("redis", &["traffic", "server"]),
 ];
 
 fn sources() -> Vec<(PathBuf, String, String)> {

@@ -18,6 +18,7 @@ mod listener;
 mod ofrep;
 mod openapi;
 mod parity;
+mod redis;
 mod replicas;
 mod rest;
 mod store;

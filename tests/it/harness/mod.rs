@@ -6,6 +6,8 @@ pub(crate) mod binary;
 pub(crate) mod http;
 pub(crate) mod openapi;
 pub(crate) mod postgres;
+pub(crate) mod proxy;
+pub(crate) mod redis;
 pub(crate) mod rpc;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -15,7 +17,7 @@ use delos_deploy::{
     clock::{Clock, ManualClock},
     config::Config,
     reconciler::Reconciler,
-    server::{Server, Stop, Stopper},
+    server::{self, Server, Stop, Stopper},
     service::Service,
     store::Store,
     telemetry::Telemetry,
@@ -103,7 +105,8 @@ impl App {
             .await
             .unwrap();
         let telemetry = Arc::new(Telemetry::start(&config.telemetry).unwrap());
-        let server = Server::bind(&config, store, telemetry)
+        let cache = server::cache(&config).unwrap();
+        let server = Server::bind(&config, store, cache, telemetry)
             .await
             .unwrap()
             .without_reconciler();
