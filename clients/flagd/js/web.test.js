@@ -27,7 +27,7 @@ test("web: the user of the page gets what ResolveVersion answers, and hears of a
   await OpenFeature.setProviderAndWait(provider);
   const client = OpenFeature.getClient();
   const served = new Map();
-  for (let number = 0; number < 100; number++) {
+  for (let number = 0; number < 1000; number++) {
     const key = `user-${number}`;
     await OpenFeature.setContext({ targetingKey: key });
     const theirs = client.getNumberDetails("greeting", 0);

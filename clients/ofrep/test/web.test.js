@@ -13,6 +13,9 @@ import { chromium } from "playwright-core";
 import { Service, WAIT_MS, until } from "../../shared/service.mjs";
 
 const PROMPT = "greeting";
+const KEYS = Array.from({ length: 1000 }, (_, number) => `user-${number}`);
+/** How many keys the page is asked for at a time: few, so that a step of the rollout seldom comes between. */
+const AT_A_TIME = 50;
 const undo = [];
 let service;
 let page;
@@ -79,6 +82,20 @@ test("a page follows a rollout and its rollback without asking", { timeout: 6 * 
   await until("the page has version 2", async () => (await details()).value === 2);
   assert.equal((await details()).flagMetadata.arm, "preview");
   assert.ok(refetches.includes(200), `${refetches}`);
+
+  for (let left = KEYS; left.length > 0; ) {
+    const keys = left.slice(0, AT_A_TIME);
+    const theirs = await page.evaluate(([flag, keys]) => window.detailsOf(flag, keys), [PROMPT, keys]);
+    const ours = await Promise.all(keys.map((key) => service.version(PROMPT, key)));
+    // Those between whose answers the rollout has made a step are asked again.
+    const again = keys.filter((_, at) => theirs[at].flagMetadata.revision !== Number(ours[at].revision));
+    keys.forEach((key, at) => {
+      if (!again.includes(key)) assert.equal(theirs[at].value, ours[at].version, key);
+    });
+    left = [...again, ...left.slice(AT_A_TIME)];
+  }
+  await page.evaluate((context) => window.setContext(context), context);
+  assert.equal((await details()).value, 2);
 
   await service.rollBack(rollout);
   await until("the page has version 1 again", async () => (await details()).value === 1);
