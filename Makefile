@@ -26,6 +26,7 @@ test: test-dependencies ## Install what the tests need, start it, and run all te
 	cd web-examples && npm ci --no-audit --no-fund && npm run check && npm test
 	clients/ofrep/run
 	clients/flagd/run
+	clients/rust/run
 
 .PHONY: test-dependencies
 test-dependencies:
@@ -34,6 +35,7 @@ test-dependencies:
 .PHONY: check
 check: ## Check format, lints, licences, sources and duplicate code paths of dependencies
 	cargo fmt --all --check
+	cargo fmt --manifest-path clients/rust/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	scripts/deny check bans licenses sources
 

@@ -1,9 +1,8 @@
 """The provider as published, in both of its modes: its hash is of the service's generation, so that
 every key gets what ResolveVersion answers, wherever it is decided."""
 
-import time
+import signal
 import unittest
-from collections.abc import Callable
 
 from openfeature import api
 from openfeature.contrib.provider.flagd import FlagdProvider
@@ -12,93 +11,135 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import ProviderEvent
 from openfeature.exception import ErrorCode
 
-from service import Service
+from service import Service, until
 
 KEYS = [f"user-{number}" for number in range(1000)]
-# Slow enough that the rollout is underway for as long as it is looked at.
-GRADUAL = {
-    "type": "DEPLOYMENT_TYPE_GRADUAL",
-    "initial_percentage": 30,
-    "increment": 1,
-    "interval_seconds": 1,
-}
 
 
-def until(holds: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if holds():
-            return
-        time.sleep(0.02)
-    raise AssertionError("what is waited for does not come")
+class Rollout:
+    """The rollout of version 2 of a prompt of the test's own, and a client that is told of changes."""
+
+    def __init__(self, service: Service, mode: ResolverType, prompt: str) -> None:
+        self.service = service
+        self.prompt = prompt
+        self.changes: list[str] = []
+        self.connections = 0
+        service.serve(prompt, 1)
+        provider = FlagdProvider(
+            host="127.0.0.1",
+            port=service.port,
+            resolver_type=mode,
+            deadline_ms=10_000,
+            retry_backoff_ms=100,
+            retry_backoff_max_ms=200,
+            tls=False,
+        )
+        api.set_provider_and_wait(provider, prompt)
+        self.client = api.get_client(prompt)
+        self.client.add_handler(ProviderEvent.PROVIDER_CONFIGURATION_CHANGED, self.changed)
+        self.client.add_handler(ProviderEvent.PROVIDER_READY, self.connected)
+        self.deployment = service.roll_out(prompt, 2)
+        until("the client hears of the rollout", lambda: prompt in self.changes)
+
+    def changed(self, details) -> None:
+        self.changes.extend(details.flags_changed or [])
+
+    def connected(self, _details) -> None:
+        self.connections += 1
+
+    def value(self, key: str) -> int:
+        return self.client.get_integer_value(self.prompt, 0, EvaluationContext(key))
+
+    def details(self, key: str | None):
+        details = self.client.get_integer_details(self.prompt, 0, EvaluationContext(key))
+        assert details.error_code is None, details
+        return details
+
+    def both(self, key: str):
+        """What the client and the service say of a key, of one and the same split."""
+        while True:
+            before, theirs = self.service.version(self.prompt, key), self.details(key)
+            ours = self.service.version(self.prompt, key)
+            # Between two answers the rollout may have made a step. In the mode rpc the provider of
+            # Python drops the metadata.
+            decided_by = theirs.flag_metadata.get("revision", int(ours["revision"]))
+            if int(before["revision"]) == int(ours["revision"]) == decided_by:
+                return theirs, ours
+
+    def roll_back(self, key: str) -> None:
+        """Takes the rollout back, which the client is to hear of and to serve."""
+        heard = len(self.changes)
+        self.service.roll_back(self.deployment)
+        until("the client hears of the rollback", lambda: self.prompt in self.changes[heard:])
+        until("the client serves version 1", lambda: self.details(key).value == 1)
+        assert self.details(key).variant == "v1"
 
 
 class Flagd(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         cls.service = Service()
-
-    @classmethod
-    def tearDownClass(cls) -> None:
-        api.shutdown()
-        cls.service.stop()
+        cls.addClassCleanup(cls.service.remove)
+        cls.addClassCleanup(api.shutdown)
 
     def agrees(self, mode: ResolverType, reason: str) -> None:
-        """Rolls out version 2 of a prompt of the test's own, compares, and takes it back."""
-        prompt = f"greeting-{mode.value}"
-        service = self.service
-        service.deploy(prompt, 1, {"type": "DEPLOYMENT_TYPE_IMMEDIATE"})
-        provider = FlagdProvider(
-            host="127.0.0.1", port=service.port, resolver_type=mode, deadline_ms=10_000, tls=False
-        )
-        api.set_provider_and_wait(provider, mode.value)
-        client = api.get_client(mode.value)
-        changes: list[str] = []
-        client.add_handler(
-            ProviderEvent.PROVIDER_CONFIGURATION_CHANGED,
-            lambda details: changes.extend(details.flags_changed or []),
-        )
-        deployment = service.deploy(prompt, 2, GRADUAL)
-
-        def version(key: str | None):
-            details = client.get_integer_details(prompt, 0, EvaluationContext(targeting_key=key))
-            self.assertIsNone(details.error_code, details.error_message)
-            return details
-
-        def compared(key: str):
-            """Both answers, of one moment: between the two the rollout may have made a step."""
-            while True:
-                before, theirs = service.resolve(prompt, key), version(key)
-                ours = service.resolve(prompt, key)
-                # In the mode rpc the provider of Python drops the metadata.
-                decided_by = theirs.flag_metadata.get("revision", int(ours["revision"]))
-                if int(before["revision"]) == int(ours["revision"]) == decided_by:
-                    return theirs, ours
-
-        until(lambda: prompt in changes)
+        rollout = Rollout(self.service, mode, f"greeting-{mode.value}")
         served: dict[int, list[str]] = {1: [], 2: []}
         for key in KEYS:
-            theirs, ours = compared(key)
+            theirs, ours = rollout.both(key)
             self.assertEqual(theirs.value, ours["version"], key)
             self.assertEqual(theirs.reason, reason)
             served[theirs.value].append(key)
         self.assertGreater(len(served[1]), 200)
         self.assertGreater(len(served[2]), 200)
-        self.assertEqual(version(None).value, 1, "no key, no risk")
-        wrong = client.get_boolean_details(prompt, True)
+        self.assertEqual(rollout.details(None).value, 1, "no key, no risk")
+        wrong = rollout.client.get_boolean_details(rollout.prompt, True)
         self.assertEqual((wrong.value, wrong.error_code), (True, ErrorCode.TYPE_MISMATCH))
-        unknown = client.get_integer_details("unknown", 7)
+        unknown = rollout.client.get_integer_details("unknown", 7)
         self.assertEqual((unknown.value, unknown.error_code), (7, ErrorCode.FLAG_NOT_FOUND))
-
-        heard = len(changes)
-        service.roll_back(deployment)
-        until(lambda: prompt in changes[heard:] and version(served[2][0]).value == 1)
-        self.assertEqual(version(served[2][0]).variant, "v1")
+        rollout.roll_back(served[2][0])
 
     def test_rpc(self) -> None:
         self.agrees(ResolverType.RPC, "SPLIT")
 
     def test_in_process(self) -> None:
         self.agrees(ResolverType.IN_PROCESS, "TARGETING_MATCH")
+
+    def restarts(self, mode: ResolverType) -> None:
+        """The service is stopped, started again, and changes."""
+        rollout = Rollout(self.service, mode, f"restarted-{mode.value}")
+        early = [key for key in KEYS[:100] if rollout.value(key) == 2]
+        kept = 2 if mode == ResolverType.IN_PROCESS else 0
+
+        before = rollout.connections
+        self.service.stop(signal.SIGTERM)
+        self.assertEqual(rollout.value(early[0]), kept)
+        self.service.start()
+        if mode == ResolverType.RPC:
+            until("the client has connected again", lambda: rollout.connections > before)
+        for key in early:
+            theirs, ours = rollout.both(key)
+            self.assertEqual(theirs.value, ours["version"], key)
+        rollout.roll_back(early[0])
+
+        # In the mode rpc the provider keeps a STATIC value over the interruption, and lets go of it
+        # by an event of its stream only: the change has to come when the stream is there again.
+        rollout.details(early[0])
+        reason = rollout.details(early[0]).reason
+        self.assertEqual(reason, "CACHED" if mode == ResolverType.RPC else "STATIC")
+        before = rollout.connections
+        self.service.stop(signal.SIGKILL)
+        self.service.start()
+        if mode == ResolverType.RPC:
+            until("the client has connected again", lambda: rollout.connections > before)
+        self.service.serve(rollout.prompt, 3)
+        until("the client serves version 3", lambda: rollout.value(early[0]) == 3)
+
+    def test_restart_rpc(self) -> None:
+        self.restarts(ResolverType.RPC)
+
+    def test_restart_in_process(self) -> None:
+        self.restarts(ResolverType.IN_PROCESS)
 
 
 if __name__ == "__main__":

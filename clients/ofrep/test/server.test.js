@@ -1,4 +1,5 @@
-// OpenFeature's server SDK with its OFREP provider, as they are published.
+// OpenFeature's server SDK with its OFREP provider, as they are published. It asks anew with each
+// evaluation and has no change events: what it answers is how a change shows.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -6,7 +7,7 @@ import { after, before, test } from "node:test";
 import { OFREPProvider } from "@openfeature/ofrep-provider";
 import { ErrorCode, OpenFeature } from "@openfeature/server-sdk";
 
-import { Service, WAIT_MS } from "./service.js";
+import { Service, WAIT_MS } from "../../shared/service.mjs";
 
 const PROMPT = "greeting";
 const KEYS = Array.from({ length: 1000 }, (_, number) => `user-${number}`);
@@ -17,14 +18,14 @@ let service;
 let client;
 
 before(async () => {
-  service = await Service.start();
+  service = await Service.create();
   await OpenFeature.setProviderAndWait(new OFREPProvider({ baseUrl: service.url }));
   client = OpenFeature.getClient();
 });
 
 after(async () => {
   await OpenFeature.close();
-  await service?.stop();
+  await service?.remove();
 });
 
 /** What the SDK and the service say of a key, of one and the same split. */
@@ -48,11 +49,11 @@ async function each(keys, ask) {
 }
 
 test("a version is a number that the SDK agrees on with the service", { timeout: 6 * WAIT_MS }, async () => {
-  await service.serve(PROMPT);
+  await service.serve(PROMPT, 1);
   const alone = await client.getNumberDetails(PROMPT, 0, { targetingKey: "user-1" });
   assert.deepEqual([alone.value, alone.variant, alone.reason], [1, "v1", "STATIC"]);
 
-  const rollout = await service.rollOut(PROMPT);
+  const rollout = await service.rollOut(PROMPT, 2);
   const early = [];
   await each(KEYS, async (key) => {
     const { ours, theirs } = await both(key);
@@ -98,4 +99,29 @@ test("the environment is of the base path", async () => {
   await OpenFeature.setProviderAndWait(domain, new OFREPProvider({ baseUrl }));
   const staging = await OpenFeature.getClient(domain).getNumberDetails(PROMPT, 7, { targetingKey: "user-1" });
   assert.deepEqual([staging.value, staging.errorCode], [7, ErrorCode.FLAG_NOT_FOUND]);
+});
+
+test("the service is stopped, started again, and changes", { timeout: 6 * WAIT_MS }, async () => {
+  const prompt = "restarted";
+  const value = (key) => client.getNumberValue(prompt, 0, { targetingKey: key });
+  await service.serve(prompt, 1);
+  const rollout = await service.rollOut(prompt, 2);
+  const early = [];
+  await each(KEYS.slice(0, 100), async (key) => {
+    if ((await value(key)) === 2) early.push(key);
+  });
+  assert.ok(early.length > 0);
+
+  await service.stop("SIGTERM");
+  assert.equal(await value(early[0]), 0, "nobody answers: the default");
+  await service.start();
+  await each(early, async (key) => assert.equal(await value(key), 2, key));
+  await service.rollBack(rollout);
+  await each(early, async (key) => assert.equal(await value(key), 1, key));
+
+  await service.stop("SIGKILL");
+  await service.start();
+  assert.equal(await value(early[0]), 1);
+  await service.serve(prompt, 3);
+  assert.equal(await value(early[0]), 3);
 });

@@ -12,3 +12,15 @@ window.start = async (baseUrl, context) => {
 };
 
 window.details = (flag) => OpenFeature.getClient().getNumberDetails(flag, 0);
+
+window.setContext = (context) => OpenFeature.setContext(context);
+
+/** What each key gets, in turn: a page has one context at a time. */
+window.detailsOf = async (flag, keys) => {
+  const found = [];
+  for (const targetingKey of keys) {
+    await OpenFeature.setContext({ targetingKey });
+    found.push(window.details(flag));
+  }
+  return found;
+};
