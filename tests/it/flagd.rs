@@ -316,6 +316,8 @@ async fn a_provider_is_told_which_flags_have_changed() {
             kind => panic!("{kind:?}"),
         }
     };
+    // What has changed while it was not listening it must not have kept.
+    assert_eq!(changed(next(&mut all).await.unwrap()), ["greeting"]);
     let rollout = deploy(&app, "production", 2, "DEPLOYMENT_TYPE_GRADUAL").await;
     roll_back(&app, &rollout).await;
     deploy(&app, "staging", 1, "DEPLOYMENT_TYPE_IMMEDIATE").await;

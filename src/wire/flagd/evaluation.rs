@@ -1,6 +1,6 @@
 //! `flagd.evaluation`, v1 and v2: the same calls, where v2 has values that may be absent.
 
-use std::{pin::Pin, sync::Arc};
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use futures_util::{Stream, StreamExt as _, stream};
 use prost_types::Struct;
@@ -12,9 +12,13 @@ use super::{
     stopping,
 };
 use crate::{
+    domain::traffic::Traffic,
     traffic::{Change, Changes, Lagged, Table},
     wire::grpc::KEEP_ALIVE,
 };
+
+/// Most flags that one message names; providers take messages of 4 MiB.
+const FLAGS_AT_ONCE: usize = 10_000;
 
 /// Evaluates the flag of a request, and answers with the value made of it.
 macro_rules! resolve {
@@ -125,8 +129,10 @@ struct Event {
 /// A provider that is told what changes.
 struct Events {
     table: Table,
+    environment: Option<String>,
     changes: Changes,
-    has_begun: bool,
+    /// What it is told first; none once that was begun.
+    first: Option<VecDeque<Event>>,
 }
 
 impl Flagd {
@@ -138,11 +144,13 @@ impl Flagd {
         metadata: &MetadataMap,
     ) -> Result<impl Stream<Item = Result<Event, Status>> + Send + use<>, Status> {
         let environment = context::selected(metadata, "")?;
+        let environment = environment.map(|environment| environment.to_string());
         let table = self.service.traffic().clone();
         let events = Events {
-            changes: table.changes(environment.map(|environment| environment.to_string())),
+            changes: table.changes(environment.clone()),
+            environment,
             table,
-            has_begun: false,
+            first: None,
         };
         Ok(stream::unfold(Some(events), |events| async {
             let mut events = events?;
@@ -155,20 +163,14 @@ impl Flagd {
 
 impl Events {
     async fn next(&mut self) -> Result<Event, Status> {
-        if !self.has_begun {
-            self.has_begun = true;
-            // It evaluates anew whatever it asks for.
-            self.changes.takes(&self.table.snapshot());
-            return Ok(Event {
-                name: "provider_ready",
-                data: None,
-            });
+        if self.first.is_none() {
+            self.first = Some(self.begin());
+        }
+        if let Some(event) = self.first.as_mut().and_then(VecDeque::pop_front) {
+            return Ok(event);
         }
         match tokio::time::timeout(KEEP_ALIVE, self.change()).await {
-            Ok(change) => Ok(Event {
-                name: "configuration_change",
-                data: Some(flags::changed(&change?.traffic)),
-            }),
+            Ok(change) => Ok(Event::change(change?.traffic.iter())),
             Err(_) => Ok(Event {
                 name: "keep_alive",
                 data: None,
@@ -176,12 +178,35 @@ impl Events {
         }
     }
 
+    /// That the provider may begin; and then every flag there is, as if it had changed: it may have
+    /// kept a value, or keep one before it is told of anything, that has changed while it was not
+    /// listening.
+    fn begin(&mut self) -> VecDeque<Event> {
+        let ready = Event {
+            name: "provider_ready",
+            data: None,
+        };
+        let snapshot = self.table.snapshot();
+        self.changes.takes(&snapshot);
+        let environments = snapshot.environments().filter(|(name, _)| {
+            let mine = self.environment.as_ref();
+            mine.is_none_or(|mine| mine == *name)
+        });
+        let flags: Vec<_> = environments
+            .flat_map(|(_, environment)| environment.prompts.values())
+            .collect();
+        let flags = flags
+            .chunks(FLAGS_AT_ONCE)
+            .map(|flags| Event::change(flags.iter().copied()));
+        std::iter::once(ready).chain(flags).collect()
+    }
+
     async fn change(&mut self) -> Result<Arc<Change>, Status> {
         loop {
             match self.changes.next().await {
                 Some(Ok(change)) if change.traffic.is_empty() => {}
                 Some(Ok(change)) => return Ok(change),
-                // It lets go of all that it has kept when it connects again.
+                // It is told of all flags when it connects again.
                 Some(Err(Lagged)) => {
                     return Err(Status::unavailable(
                         "more has changed than could be told; connect again",
@@ -189,6 +214,15 @@ impl Events {
                 }
                 None => return Err(stopping()),
             }
+        }
+    }
+}
+
+impl Event {
+    fn change<'t>(traffic: impl Iterator<Item = &'t Arc<Traffic>>) -> Self {
+        Self {
+            name: "configuration_change",
+            data: Some(flags::changed(traffic)),
         }
     }
 }

@@ -121,8 +121,8 @@ fn failure(error: &Error) -> Status {
 }
 
 /// The message of `configuration_change`: the keys of the flags, each with nothing.
-pub(super) fn changed(traffic: &[Arc<Traffic>]) -> Struct {
-    let flags = traffic.iter().map(|row| {
+pub(super) fn changed<'t>(traffic: impl Iterator<Item = &'t Arc<Traffic>>) -> Struct {
+    let flags = traffic.map(|row| {
         (
             row.prompt_id.to_string(),
             Kind::StructValue(Struct::default()),
