@@ -17,6 +17,8 @@ const FLAGD: [&str; 3] = [
     "flagd/evaluation/v2/evaluation.proto",
     "flagd/sync/v1/sync.proto",
 ];
+/// What other services serve, and this one asks.
+const ASKED: [&str; 2] = ["eval/v1/eval.proto", "prompt/v1/prompt.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={INCLUDE}");
@@ -40,5 +42,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let flagd = protox::compile(FLAGD, [INCLUDE])?;
     fs::write(out.join("flagd.bin"), flagd.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(flagd)?;
+
+    // The servers are for the tests, which stand in for those services.
+    tonic_prost_build::configure().compile_fds(protox::compile(ASKED, [INCLUDE])?)?;
     Ok(())
 }

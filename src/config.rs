@@ -24,8 +24,10 @@ pub struct Config {
     pub default_environment: Environment,
     /// How long gates may wait for their evidence.
     pub gate_timeout: Duration,
-    /// `host:port` of the Eval service. Read for the gates' evidence, which is not collected yet.
+    /// `host:port` of the Eval service, which has the gates' evidence.
     pub eval_endpoint: String,
+    /// `host:port` of the Prompt service, where it is to be asked whether a version exists.
+    pub prompt_endpoint: Option<String>,
     /// Where Redis is, which replicas that share a database may use.
     pub redis_url: Secret,
     /// Variables that look like ours and are not.
@@ -211,7 +213,13 @@ const VARIABLES: &[Variable] = &[
         "DELOS_EVAL_ENDPOINT",
         "localhost:9004",
         "host:port",
-        "Eval service",
+        "Eval service, which has the evidence that gates are judged by",
+    ),
+    variable(
+        "DELOS_PROMPT_ENDPOINT",
+        "",
+        "host:port, or nothing",
+        "Prompt service, asked whether a version exists; nothing: not asked",
     ),
     variable(
         "DELOS_GATE_TIMEOUT_SECONDS",
@@ -318,6 +326,7 @@ impl Source {
             telemetry: self.telemetry(environment),
             gate_timeout: self.seconds("DELOS_GATE_TIMEOUT_SECONDS", 1..=31_536_000),
             eval_endpoint: self.host_port("DELOS_EVAL_ENDPOINT"),
+            prompt_endpoint: self.prompt_endpoint(),
             redis_url: self.redis_url(),
             unknown: self.unknown(),
         }
@@ -504,6 +513,11 @@ impl Source {
         Duration::from_secs(seconds.unwrap_or_default())
     }
 
+    fn prompt_endpoint(&mut self) -> Option<String> {
+        let name = "DELOS_PROMPT_ENDPOINT";
+        (!self.text(name).is_empty()).then(|| self.host_port(name))
+    }
+
     fn host_port(&mut self, name: &'static str) -> String {
         let good = |text: &str| {
             let (host, port) = text
@@ -587,6 +601,7 @@ mod tests {
             ("DELOS_DB_MAX_CONNECTIONS", "many"),
             ("DELOS_REDIS_URL", "localhost:6379"),
             ("DELOS_EVAL_ENDPOINT", "localhost"),
+            ("DELOS_PROMPT_ENDPOINT", "localhost:0"),
             ("DELOS_GATE_TIMEOUT_SECONDS", "0"),
             ("DELOS_OBSERVE_ENDPOINT", ":9000"),
             ("DELOS_TRACING_ENABLED", "yes"),

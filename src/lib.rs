@@ -4,9 +4,9 @@
 //! The modules, in order of dependency; imports point one way only:
 //!
 //! ```text
-//!            wire ──┐
-//!                   ├──▶ service ──▶ traffic ──▶ store ──▶ domain
-//!     reconciler ───┘
+//!            wire ──┐             ┌──▶ traffic ──▶ store ──┐
+//!                   ├──▶ service ──┤                        ├──▶ domain
+//!     reconciler ───┘             └──▶ evidence ───────────┘
 //!   run, server and cli compose; nothing imports them; clock, config and telemetry are leaves
 //! ```
 
@@ -16,6 +16,8 @@ pub mod clock; // time as a value
 pub mod telemetry; // logs, metrics, traces
 
 pub mod store; // where deployments are kept; the only module that knows SQL
+
+pub mod evidence; // clients of the services that know what is decided by
 
 pub mod traffic; // which versions are served, in memory
 

@@ -4,13 +4,15 @@
 //! It sleeps until something is due or written. What other replicas write it finds by looking
 //! again at least every [`LOOK_AGAIN`].
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
+    domain::deployment::Deployment,
     service::{Advanced, Service},
     store::{self, Claim},
     telemetry::StepOutcome,
@@ -22,6 +24,10 @@ const LEASE: Duration = Duration::from_secs(15);
 const BATCH: u64 = 32;
 /// How many of them are worked on at the same time.
 const CONCURRENCY: usize = 4;
+/// Of how many deployments evidence is gathered at the same time.
+const GATHERING_MAX: usize = 64;
+/// How long those may still take when the reconciler stops.
+const FINISH: Duration = Duration::from_secs(3);
 /// The longest sleep: how late it is learnt that another replica has written something.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The shortest and longest pause after the storage failed, or working on a deployment did.
@@ -33,6 +39,9 @@ pub struct Reconciler {
     service: Service,
     /// Who claims.
     owner: Uuid,
+    /// Room for deployments whose evidence is being gathered.
+    gathering: Arc<Semaphore>,
+    tasks: TaskTracker,
 }
 
 impl Reconciler {
@@ -42,6 +51,8 @@ impl Reconciler {
         Self {
             service: service.in_background(),
             owner: service.replica(),
+            gathering: Arc::new(Semaphore::new(GATHERING_MAX)),
+            tasks: TaskTracker::new(),
         }
     }
 
@@ -64,6 +75,9 @@ impl Reconciler {
             };
             self.sleep(pause, &stop).await;
         }
+        // What they have asked for is found again by who takes over.
+        self.tasks.close();
+        let _ = tokio::time::timeout(FINISH, self.tasks.wait()).await;
         if let Err(error) = self.service.store().release(self.owner).await {
             tracing::warn!(%error, "claims could not be given back; others take them when the leases end");
         }
@@ -74,8 +88,15 @@ impl Reconciler {
     /// # Errors
     /// The storage failed.
     pub async fn tick(&self) -> Result<(), store::Error> {
-        while self.work().await? > 0 {}
-        Ok(())
+        loop {
+            let claimed = self.work().await?;
+            while !self.tasks.is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            if claimed == 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Does what is due, and says how long to sleep after.
@@ -112,15 +133,44 @@ impl Reconciler {
             metrics.lease_takeover();
             tracing::info!(deployment_id = %claim.deployment_id, "took over from a replica that did not finish");
         }
-        let outcome = match self.service.advance(claim).await {
-            Ok(Advanced::Done) => StepOutcome::Done,
+        match self.service.advance(claim).await {
+            Ok(Advanced::NeedsEvidence(deployment)) => self.gather(claim, deployment).await,
+            ended => self.note(claim, ended).await,
+        }
+    }
+
+    /// Leaves a deployment whose gates wait for evidence to a task of its own: other services may
+    /// take their time, and those that need none must not wait for them.
+    async fn gather(&self, claim: &Claim, deployment: Box<Deployment>) {
+        let Ok(room) = Arc::clone(&self.gathering).try_acquire_owned() else {
+            let delay = Duration::from_secs(1);
+            if let Err(error) = self.service.store().put_off(claim, delay).await {
+                tracing::debug!(%error, deployment_id = %claim.deployment_id, "it could not be put off; its lease will end");
+            }
+            return;
+        };
+        let (reconciler, claim) = (self.clone(), claim.clone());
+        self.tasks.spawn(async move {
+            let _room = room;
+            let ended = reconciler
+                .service
+                .advance_by_evidence(&claim, &deployment)
+                .await;
+            reconciler.note(&claim, ended).await;
+        });
+    }
+
+    /// Counts how work on a claim ended, and puts it off where that failed.
+    async fn note(&self, claim: &Claim, ended: Result<Advanced, store::Error>) {
+        let outcome = match ended {
+            Ok(Advanced::Done | Advanced::NeedsEvidence(_)) => StepOutcome::Done,
             Ok(Advanced::Fenced) => StepOutcome::Fenced,
             Err(error) => {
                 self.put_off(claim, &error).await;
                 StepOutcome::Failed
             }
         };
-        metrics.reconciler_step(outcome);
+        self.service.metrics().reconciler_step(outcome);
     }
 
     /// Puts off a deployment that can't be worked on, so that it does not keep the others.

@@ -27,8 +27,9 @@ use tower::ServiceExt as _;
 
 use crate::{
     config::{Config, Listen},
+    evidence::{Eval, Prompts},
     reconciler::Reconciler,
-    service::Service,
+    service::{Service, Sources},
     store::{self, Backend, Store},
     telemetry::Telemetry,
     traffic::{self, Cache},
@@ -104,6 +105,9 @@ pub enum BindError {
     /// The traffic table can't be read.
     #[error("the traffic table can't be read: {0}")]
     Traffic(#[from] store::Error),
+    /// The address of another service can't be used.
+    #[error("the address of another service can't be used: {0}")]
+    Peer(#[from] tonic::transport::Error),
     /// The contract can't be reflected, which is a bug.
     #[error("the contract can't be reflected: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -148,7 +152,15 @@ impl Server {
         for pool in store.pools() {
             metrics.observe_pool(pool.name, pool.read);
         }
-        let service = Service::new(store, metrics, config.gate_timeout);
+        let sources = Sources {
+            eval: Eval::new(&config.eval_endpoint)?,
+            prompts: config
+                .prompt_endpoint
+                .as_deref()
+                .map(Prompts::new)
+                .transpose()?,
+        };
+        let service = Service::new(store, metrics, config.gate_timeout, sources);
         // Where it does not answer yet, the table is the cache's until it does.
         if service.store().is_open() {
             service.traffic().refresh(service.store()).await?;

@@ -4,6 +4,7 @@ pub use sea_orm_migration::prelude::*;
 
 mod m20261124_000001_initial;
 mod m20261125_000002_replicas;
+mod m20261125_000003_condition_notes;
 
 /// Every migration, in order.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261124_000001_initial::Migration),
             Box::new(m20261125_000002_replicas::Migration),
+            Box::new(m20261125_000003_condition_notes::Migration),
         ]
     }
 }

@@ -26,6 +26,7 @@ impl Action {
         match self {
             Self::Create => "create",
             Self::Verb(Verb::Approve) => "approve",
+            Self::Verb(Verb::Measure) => "measure",
             Self::Verb(Verb::PassGates) => "pass_gates",
             Self::Verb(Verb::FailGates) => "fail_gates",
             Self::Verb(Verb::Start) => "start",

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::{
     Timestamp,
-    deployment::{Deployment, GateResult, Rollout, Verdict},
+    deployment::{Deployment, Rollout},
+    judgement::{GateResult, Verdict},
     plan::{Plan, Stage},
     state::Status,
 };
@@ -58,12 +59,18 @@ pub struct Ahead {
 /// the one before it says so.
 const LINE_CHECK: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
 
+/// The shortest and longest pause before evidence is looked for again.
+const LOOK_AGAIN: (chrono::TimeDelta, chrono::TimeDelta) = (
+    chrono::TimeDelta::seconds(1),
+    chrono::TimeDelta::seconds(30),
+);
+
 /// What is to be done next with `deployment`, where `ahead` stands before it in line.
 #[must_use]
 pub fn decide(deployment: &Deployment, ahead: Option<&Ahead>, now: Timestamp) -> Decision {
     match deployment.status {
         Status::PendingGates if deployment.is_in_line() => start_or_wait(ahead, now),
-        Status::PendingGates => judge_gates(&deployment.gates, deployment.gates_due_at, now),
+        Status::PendingGates => judge_gates(deployment, now),
         Status::InProgress => advance(deployment, now),
         Status::PendingApproval
         | Status::GatesFailed
@@ -87,7 +94,8 @@ fn start_or_wait(ahead: Option<&Ahead>, now: Timestamp) -> Decision {
     }
 }
 
-fn judge_gates(gates: &[GateResult], due_at: Option<Timestamp>, now: Timestamp) -> Decision {
+fn judge_gates(deployment: &Deployment, now: Timestamp) -> Decision {
+    let gates = &deployment.gates;
     let required = |verdict| move |gate: &&GateResult| gate.required && gate.verdict == verdict;
     if let Some(failed) = gates.iter().find(required(Verdict::Failed)) {
         return Decision::FailGates {
@@ -108,9 +116,9 @@ fn judge_gates(gates: &[GateResult], due_at: Option<Timestamp>, now: Timestamp) 
             .collect();
         each.join("; ")
     };
-    match due_at {
+    match deployment.gates_due_at {
         Some(due_at) if now < due_at => Decision::Wait {
-            until: due_at,
+            until: next_look(deployment, now).map_or(due_at, |look| look.min(due_at)),
             why: Some(format!("waiting for evidence for {}", describe(&waiting))),
         },
         Some(_) | None => {
@@ -124,6 +132,19 @@ fn judge_gates(gates: &[GateResult], due_at: Option<Timestamp>, now: Timestamp) 
             }
         }
     }
+}
+
+/// When to look for the evidence of gates again: at once where that was never done, then less and
+/// less often; none where all that is missing is decided outside.
+fn next_look(deployment: &Deployment, now: Timestamp) -> Option<Timestamp> {
+    let gates = deployment.gates.iter();
+    let mut missing = gates.flat_map(GateResult::conditions_to_measure).peekable();
+    missing.peek()?;
+    if missing.any(|(_, condition)| condition.note.is_empty()) {
+        return Some(now);
+    }
+    let waited = (now - deployment.updated_at).max(chrono::TimeDelta::zero());
+    Some(now + (waited / 10).clamp(LOOK_AGAIN.0, LOOK_AGAIN.1))
 }
 
 fn advance(deployment: &Deployment, now: Timestamp) -> Decision {

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::{
     Timestamp,
-    gate::{Condition, Gate},
     ids::{Actor, Environment, PromptId},
+    judgement::GateResult,
     state::Status,
     strategy::{Strategy, StrategyRequest},
     violation::Violations,
@@ -87,89 +87,21 @@ pub struct Rollout {
     pub next_increment_at: Option<Timestamp>,
 }
 
-/// A verdict on a gate or a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Not measured yet.
-    Waiting,
-    /// Measured and met.
-    Passed,
-    /// Measured and not met, or not measured in time.
-    Failed,
-}
-
-/// A gate as it was when it was bound to a deployment, and what became of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GateResult {
-    /// The gate.
-    pub gate_id: Uuid,
-    /// Its name.
-    pub gate_name: String,
-    /// Whether a failure stops the deployment.
-    pub required: bool,
-    /// The verdict on all its conditions.
-    pub verdict: Verdict,
-    /// The verdict in a sentence.
-    pub message: String,
-    /// Its conditions, in order.
-    pub conditions: Vec<ConditionResult>,
-}
-
-/// A condition as it was when it was bound to a deployment, and what was measured.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ConditionResult {
-    /// The condition.
-    pub condition: Condition,
-    /// What was measured; none until it was.
-    pub actual: Option<f64>,
-    /// The verdict.
-    pub verdict: Verdict,
-}
-
 impl Deployment {
     /// Whether its gates have passed and it waits for its turn to start.
     #[must_use]
     pub fn is_in_line(&self) -> bool {
         self.status == Status::PendingGates && self.gates_passed
     }
-}
 
-impl GateResult {
-    /// A gate that begins to be judged.
+    /// Whether its gates wait for evidence that has to be looked for.
     #[must_use]
-    pub fn waiting(gate: Gate) -> Self {
-        let conditions: Vec<_> = gate
-            .conditions
-            .into_iter()
-            .map(|condition| ConditionResult {
-                condition,
-                actual: None,
-                verdict: Verdict::Waiting,
-            })
-            .collect();
-        let mut result = Self {
-            gate_id: gate.id,
-            gate_name: gate.name,
-            required: gate.required,
-            verdict: Verdict::Waiting,
-            message: String::new(),
-            conditions,
-        };
-        result.message = format!("waiting for {}", result.missing());
-        result
-    }
-
-    /// What has not been measured yet, in words.
-    #[must_use]
-    pub fn missing(&self) -> String {
-        let waiting = |result: &&ConditionResult| result.verdict == Verdict::Waiting;
-        let names: Vec<_> = self
-            .conditions
+    pub fn needs_evidence(&self) -> bool {
+        let mut missing = self
+            .gates
             .iter()
-            .filter(waiting)
-            .map(|result| result.condition.evidence())
-            .collect();
-        names.join(", ")
+            .flat_map(GateResult::conditions_to_measure);
+        self.status == Status::PendingGates && !self.gates_passed && missing.next().is_some()
     }
 }
 

@@ -13,6 +13,9 @@ pub const CONDITIONS_MAX: usize = 64;
 /// Longest name of a gate, and of the id of a run or dataset, in characters.
 pub const NAME_MAX: usize = 256;
 
+/// How far from the threshold a measure may be that is to be equal.
+const EQUAL_WITHIN: f64 = 1e-9;
+
 /// What a condition measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConditionType {
@@ -218,6 +221,26 @@ impl Condition {
             Source::SameGate => format!("{kind} of the same evaluation run"),
             Source::Outside => format!("{kind}, decided outside"),
         }
+    }
+
+    /// Whether a measure meets the threshold.
+    ///
+    /// # Errors
+    /// It is none that there can be, and why.
+    pub fn compare(&self, value: f64) -> Result<bool, String> {
+        let possible = match self.kind {
+            ConditionType::EvalScore => 0.0..=1.0,
+            ConditionType::Latency | ConditionType::Cost => 0.0..=f64::MAX,
+            ConditionType::Custom => f64::MIN..=f64::MAX,
+        };
+        if !possible.contains(&value) {
+            return Err(format!("{value} is no {}", self.kind.as_str()));
+        }
+        Ok(match self.operator {
+            Operator::Gte => value >= self.threshold,
+            Operator::Lte => value <= self.threshold,
+            Operator::Eq => (value - self.threshold).abs() <= EQUAL_WITHIN,
+        })
     }
 
     fn resolve(request: &ConditionRequest, at: &str, violations: &mut Violations) -> Option<Self> {

@@ -10,8 +10,10 @@ use uuid::Uuid;
 use super::{
     Timestamp,
     audit::{Action, Record},
-    deployment::{Deployment, GateResult, NewDeployment, ROLLBACK_FROM, Rollout, Verdict},
+    deployment::{Deployment, NewDeployment, ROLLBACK_FROM, Rollout},
+    gate::Source,
     ids::Actor,
+    judgement::{GateResult, Measurement, Verdict},
     plan::{Plan, Stage},
     state::{Refusal, Status, Verb, next},
     strategy::Strategy,
@@ -34,6 +36,23 @@ pub enum Denied {
     Unproven {
         /// That version.
         version: i32,
+    },
+    /// The deployment is bound to no such condition.
+    NoSuchCondition {
+        /// The gate.
+        gate_id: Uuid,
+        /// Which of its conditions, counted from 0.
+        index: usize,
+    },
+    /// The condition is measured, not decided outside.
+    NotCustom {
+        /// The condition, in words.
+        condition: String,
+    },
+    /// The condition has a verdict already, and it is another one.
+    Decided {
+        /// The condition and what became of it, in words.
+        condition: String,
     },
 }
 
@@ -64,6 +83,17 @@ impl fmt::Display for Denied {
                 f,
                 "rolling back would restore version {version}, whose rollout was itself taken back before it completed; create a deployment of the version you want"
             ),
+            Self::NoSuchCondition { gate_id, index } => write!(
+                f,
+                "the deployment is bound to no condition {index} of gate {gate_id}; its gate_results list what it is bound to"
+            ),
+            Self::NotCustom { condition } => write!(
+                f,
+                "the condition is measured, and can't be reported: {condition}; only custom conditions are decided outside"
+            ),
+            Self::Decided { condition } => {
+                write!(f, "the condition was decided before: {condition}")
+            }
         }
     }
 }
@@ -127,6 +157,84 @@ impl Deployment {
         by.as_str().clone_into(&mut self.approved_by);
         self.bind(gates);
         Ok(record.because(comment))
+    }
+
+    /// Evidence for its gates came in. Leaves something on record where a condition has a verdict by
+    /// it.
+    ///
+    /// # Errors
+    /// The status forbids it.
+    pub fn measure(
+        &mut self,
+        measurements: &[Measurement],
+        now: Timestamp,
+    ) -> Result<Option<Record>, Denied> {
+        let mut judged = Vec::new();
+        for measurement in measurements {
+            let gate = self
+                .gates
+                .iter_mut()
+                .find(|gate| gate.gate_id == measurement.gate_id);
+            let Some(gate) = gate else { continue };
+            if gate.take(measurement.index, &measurement.found) {
+                judged.push(format!(
+                    "gate '{}': {}",
+                    gate.gate_name,
+                    gate.conditions[measurement.index].describe()
+                ));
+            }
+        }
+        if judged.is_empty() {
+            return Ok(None);
+        }
+        let record = self.take(Verb::Measure, now)?;
+        Ok(Some(record.because(judged.join("; "))))
+    }
+
+    /// Somebody who decides a condition outside reports it. What was reported before may be said
+    /// again; it changes nothing.
+    ///
+    /// # Errors
+    /// The status forbids it, there is no such condition, it is none that is decided outside, or it
+    /// was decided otherwise.
+    pub fn report(
+        &mut self,
+        measurement: &Measurement,
+        now: Timestamp,
+    ) -> Result<Option<Record>, Denied> {
+        next(self.status, Verb::Measure).ok_or(Refusal {
+            verb: Verb::Measure,
+            status: self.status,
+        })?;
+        let gate_id = measurement.gate_id;
+        let gate = self.gates.iter().find(|gate| gate.gate_id == gate_id);
+        let condition = gate.and_then(|gate| gate.conditions.get(measurement.index));
+        let Some(condition) = condition else {
+            return Err(Denied::NoSuchCondition {
+                gate_id,
+                index: measurement.index,
+            });
+        };
+        if condition.condition.source != Source::Outside {
+            return Err(Denied::NotCustom {
+                condition: condition.describe(),
+            });
+        }
+        let waits = gate.is_some_and(|gate| gate.verdict == Verdict::Waiting);
+        if !waits || condition.verdict != Verdict::Waiting {
+            let mut said = condition.clone();
+            said.verdict = Verdict::Waiting;
+            said.take(&measurement.found);
+            let is_same = said.verdict == condition.verdict && said.actual == condition.actual;
+            return if is_same {
+                Ok(None)
+            } else {
+                Err(Denied::Decided {
+                    condition: condition.describe(),
+                })
+            };
+        }
+        self.measure(std::slice::from_ref(measurement), now)
     }
 
     /// Every required gate has passed. Optional gates that were not measured stay on record as

@@ -12,6 +12,7 @@ pub mod decide;
 pub mod deployment;
 pub mod gate;
 pub mod ids;
+pub mod judgement;
 pub mod lifecycle;
 pub mod plan;
 pub mod state;

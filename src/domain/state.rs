@@ -28,6 +28,8 @@ pub enum Status {
 pub enum Verb {
     /// Somebody approves it.
     Approve,
+    /// Evidence for its gates came in.
+    Measure,
     /// Every required gate passed.
     PassGates,
     /// A required gate failed, or its deadline passed.
@@ -55,6 +57,7 @@ pub fn next(status: Status, verb: Verb) -> Option<Status> {
     };
     match (status, verb) {
         (PendingApproval, Verb::Approve) => Some(PendingGates),
+        (PendingGates, Verb::Measure) => Some(PendingGates),
         (PendingGates, Verb::PassGates) => Some(PendingGates),
         (PendingGates, Verb::FailGates) => Some(GatesFailed),
         (PendingGates, Verb::Start) => Some(InProgress),
@@ -130,8 +133,9 @@ impl fmt::Display for Status {
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Approve,
+        Self::Measure,
         Self::PassGates,
         Self::FailGates,
         Self::Start,
@@ -154,6 +158,7 @@ impl Verb {
     pub fn participle(self) -> &'static str {
         match self {
             Self::Approve => "approved",
+            Self::Measure => "measured",
             Self::PassGates => "passed through its gates",
             Self::FailGates => "failed at its gates",
             Self::Start => "started",

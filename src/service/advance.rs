@@ -5,17 +5,26 @@ use super::{
     change::{Change, Stored},
 };
 use crate::{
-    domain::audit::Caller,
+    domain::{audit::Caller, deployment::Deployment, judgement::Measurement},
     store::{self, Claim, Tx},
 };
 
 /// How a claim ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Advanced {
     /// What was due has been done, or nothing was.
     Done,
     /// The claim had passed on; nothing was changed.
     Fenced,
+    /// Nothing was changed, and the claim goes on: its gates wait for evidence that is kept
+    /// elsewhere, which takes its time.
+    NeedsEvidence(Box<Deployment>),
+}
+
+/// How a transaction over a claim ended.
+enum Ended {
+    Stored(Box<Stored>),
+    NeedsEvidence(Box<Deployment>),
 }
 
 impl Service {
@@ -24,19 +33,41 @@ impl Service {
     /// # Errors
     /// The storage failed, or the deployment can't be read.
     pub async fn advance(&self, claim: &Claim) -> Result<Advanced, store::Error> {
-        let fenced = claim.clone();
-        let stored = self
+        self.advance_by(claim, None).await
+    }
+
+    /// The same, for one that needs evidence: looks for it first.
+    ///
+    /// # Errors
+    /// The storage failed, or the deployment can't be read.
+    pub async fn advance_by_evidence(
+        &self,
+        claim: &Claim,
+        deployment: &Deployment,
+    ) -> Result<Advanced, store::Error> {
+        let measurements = self.measure(claim, deployment).await;
+        self.advance_by(claim, Some(measurements)).await
+    }
+
+    async fn advance_by(
+        &self,
+        claim: &Claim,
+        measurements: Option<Vec<Measurement>>,
+    ) -> Result<Advanced, store::Error> {
+        let claim = claim.clone();
+        let ended = self
             .store
             .write(move |tx| {
-                let claim = fenced.clone();
-                store::boxed(async move { advance_within(tx, &claim).await })
+                let (claim, measurements) = (claim.clone(), measurements.clone());
+                store::boxed(async move { advance_within(tx, &claim, measurements).await })
             })
             .await;
-        match stored {
-            Ok(stored) => {
+        match ended {
+            Ok(Ended::Stored(stored)) => {
                 self.done(&stored);
                 Ok(Advanced::Done)
             }
+            Ok(Ended::NeedsEvidence(deployment)) => Ok(Advanced::NeedsEvidence(deployment)),
             // A conflict that stays one after its retries is a caller's change that came between.
             Err(store::Error::Fenced | store::Error::Conflict) => Ok(Advanced::Fenced),
             Err(error) => Err(error),
@@ -44,18 +75,29 @@ impl Service {
     }
 }
 
-async fn advance_within(tx: &Tx, claim: &Claim) -> Result<Stored, store::Error> {
+async fn advance_within(
+    tx: &Tx,
+    claim: &Claim,
+    measurements: Option<Vec<Measurement>>,
+) -> Result<Ended, store::Error> {
     let Some(deployment) = tx.hold_deployment(claim.deployment_id).await? else {
         return Err(store::Error::Corrupt {
             table: "deployment_work",
             what: format!("no deployment {}", claim.deployment_id),
         });
     };
+    if measurements.is_none() && deployment.needs_evidence() {
+        return Ok(Ended::NeedsEvidence(Box::new(deployment)));
+    }
     let now = tx.now().await?.max(deployment.updated_at);
     let served = tx
         .hold_traffic(&deployment.prompt_id, &deployment.environment, now)
         .await?;
     let mut change = Change::of(deployment, served);
+    change.measure(&measurements.unwrap_or_default(), now)?;
     change.settle(tx, now).await?;
-    change.store(tx, &Caller::system(), Some(claim), now).await
+    let stored = change
+        .store(tx, &Caller::system(), Some(claim), now)
+        .await?;
+    Ok(Ended::Stored(Box::new(stored)))
 }

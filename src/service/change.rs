@@ -10,8 +10,9 @@ use crate::{
         Timestamp,
         audit::{Caller, Record},
         decide::{Decision, decide},
-        deployment::{Deployment, GateResult},
+        deployment::Deployment,
         ids::PromptId,
+        judgement::{GateResult, Measurement},
         lifecycle::{Denied, Gates},
         traffic::Traffic,
     },
@@ -63,6 +64,23 @@ impl Change {
             made: None,
             due_at: None,
         }
+    }
+
+    /// Takes in evidence for its gates, where they are still being judged.
+    pub(super) fn measure(
+        &mut self,
+        measurements: &[Measurement],
+        now: Timestamp,
+    ) -> Result<(), store::Error> {
+        if !self.deployment.needs_evidence() {
+            return Ok(());
+        }
+        let record = self
+            .deployment
+            .measure(measurements, now)
+            .map_err(|denied| impossible(self.deployment.id, &denied))?;
+        self.records.extend(record.map(Record::by_system));
+        Ok(())
     }
 
     /// Makes every transition that is due at `now`.

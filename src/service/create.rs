@@ -1,5 +1,7 @@
 //! Creates a deployment, and starts it where nothing stands in its way.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::{
@@ -15,6 +17,7 @@ use crate::{
         state::Status,
         violation::Violations,
     },
+    evidence::Version,
     store::{self, Tx},
 };
 
@@ -36,6 +39,7 @@ impl Service {
             &mut violations,
         );
         let new = violations.finish(new).map_err(Error::Invalid)?;
+        self.check_version(&new).await?;
         let (service, caller, prompt) = (self.clone(), caller.clone(), new.prompt_id.to_string());
         let stored = self
             .store
@@ -47,6 +51,36 @@ impl Service {
             .map_err(|error| of_store(&error, "prompt", prompt))?;
         self.done(&stored);
         Ok(stored.deployment)
+    }
+
+    /// Asks whether the version exists, where there is somebody to ask.
+    async fn check_version(&self, new: &NewDeployment) -> Result<(), Error> {
+        let Some(prompts) = &self.sources.prompts else {
+            return Ok(());
+        };
+        let (prompt_id, version) = (new.prompt_id.as_str(), new.to_version);
+        let found = prompts.version(prompt_id, version).await.map_err(|why| {
+            tracing::warn!(%why, "a deployment could not be created");
+            Error::Unavailable {
+                what: "the Prompt service",
+                retry_after: Duration::from_secs(1),
+            }
+        })?;
+        match found {
+            Version::Exists => Ok(()),
+            Version::NoPrompt => Err(Error::NotFound {
+                what: "prompt",
+                id: prompt_id.to_owned(),
+            }),
+            Version::Missing { newest } => {
+                let mut violations = Violations::default();
+                violations.add(
+                    "to_version",
+                    format!("is {version}; prompt '{prompt_id}' has no such version, its newest is {newest}"),
+                );
+                violations.finish(Some(())).map_err(Error::Invalid)
+            }
+        }
     }
 
     async fn create_within(

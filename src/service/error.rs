@@ -85,11 +85,16 @@ fn denied_reason(verb: Verb, denied: &Denied) -> &'static str {
         Denied::NotServed { .. } => "DEPLOYMENT_NOT_SERVED",
         Denied::RolloutUnderway(_) => "ROLLOUT_UNDERWAY",
         Denied::Unproven { .. } => "VERSION_NEVER_COMPLETED",
+        Denied::NoSuchCondition { .. } => "CONDITION_NOT_BOUND",
+        Denied::NotCustom { .. } => "CONDITION_NOT_CUSTOM",
+        Denied::Decided { .. } => "CONDITION_ALREADY_DECIDED",
         Denied::Status(_) => match verb {
             Verb::Approve => "DEPLOYMENT_NOT_PENDING_APPROVAL",
             Verb::RollBack => "DEPLOYMENT_NOT_ROLLBACKABLE",
             Verb::Cancel => "DEPLOYMENT_NOT_CANCELLABLE",
-            Verb::PassGates | Verb::FailGates | Verb::Start => "DEPLOYMENT_NOT_PENDING_GATES",
+            Verb::Measure | Verb::PassGates | Verb::FailGates | Verb::Start => {
+                "DEPLOYMENT_NOT_PENDING_GATES"
+            }
             Verb::Step | Verb::Complete | Verb::Fail => "DEPLOYMENT_NOT_IN_PROGRESS",
         },
     }

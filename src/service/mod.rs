@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{state::Status, violation::Violations},
+    evidence::{Eval, Prompts},
     store::Store,
     telemetry::{Cause, Metrics},
     traffic::Table,
@@ -19,6 +20,7 @@ mod create;
 mod error;
 mod events;
 mod gates;
+mod measure;
 mod read;
 mod traffic;
 mod verbs;
@@ -26,11 +28,21 @@ mod verbs;
 pub use advance::Advanced;
 pub use error::Error;
 pub use events::{EventPage, EventQuery};
+pub use measure::ConditionReport;
 pub use read::{DeploymentPage, DeploymentQuery, Progress};
 pub use traffic::{AllServed, Served, Split};
 pub use verbs::RolledBack;
 
 use change::Stored;
+
+/// The services that know what is decided by.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// Knows how a version does on examples.
+    pub eval: Eval,
+    /// Knows which versions there are; where it is asked at all.
+    pub prompts: Option<Prompts>,
+}
 
 /// The use cases. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -39,6 +51,7 @@ pub struct Service {
     wake: Arc<Notify>,
     metrics: Metrics,
     gate_timeout: Duration,
+    sources: Sources,
     traffic: Table,
     /// This process; another one after each start.
     replica: Uuid,
@@ -48,12 +61,13 @@ impl Service {
     /// The use cases over a storage. Gates that have not been measured `gate_timeout` after they
     /// began to be judged have failed.
     #[must_use]
-    pub fn new(store: Store, metrics: Metrics, gate_timeout: Duration) -> Self {
+    pub fn new(store: Store, metrics: Metrics, gate_timeout: Duration, sources: Sources) -> Self {
         Self {
             store,
             wake: Arc::new(Notify::new()),
             metrics,
             gate_timeout,
+            sources,
             traffic: Table::default(),
             replica: Uuid::now_v7(),
         }

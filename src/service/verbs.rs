@@ -28,7 +28,7 @@ pub struct RolledBack {
 }
 
 /// What a verb does within its transaction. Where it is denied, nothing has changed.
-type Effect = dyn for<'t> Fn(
+pub(super) type Effect = dyn for<'t> Fn(
         &'t Tx,
         &'t mut Change,
         Timestamp,
@@ -135,7 +135,7 @@ impl Service {
             .deployment)
     }
 
-    async fn verb(
+    pub(super) async fn verb(
         &self,
         id: &str,
         verb: Verb,

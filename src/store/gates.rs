@@ -14,9 +14,9 @@ use super::{
     error::Error,
 };
 use crate::domain::{
-    deployment::{ConditionResult, GateResult, Verdict},
     gate::{Condition, ConditionType, Gate, Operator, Source},
     ids::{Actor, PromptId},
+    judgement::{ConditionResult, GateResult, Verdict},
 };
 
 /// Most gates of a prompt; what is bound to a deployment must stay readable.
@@ -216,6 +216,7 @@ pub(super) async fn gate_results<C: ConnectionTrait>(
             condition: columns.read()?,
             actual: row.actual,
             verdict: verdict("deployment_condition_results", &row.verdict)?,
+            note: row.note,
         };
         conditions
             .entry((row.deployment_id, row.gate_id))
@@ -257,6 +258,7 @@ fn condition_row(
         dataset_id: Set(dataset_id),
         actual: Set(result.actual),
         verdict: Set(verdict_name(result.verdict).to_owned()),
+        note: Set(result.note.clone()),
     }
 }
 

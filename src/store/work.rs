@@ -4,13 +4,13 @@
 //! counts up `lease_epoch`; what it then does is written only while the epoch is still its own,
 //! so that a replica that was paused beyond its lease changes nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait as _, EntityTrait as _, ExprTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
-    sea_query::{Expr, LockBehavior, LockType, OnConflict},
+    ColumnTrait as _, EntityTrait as _, ExprTrait as _, PaginatorTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _,
+    sea_query::{Expr, LockBehavior, LockType, OnConflict, SimpleExpr},
 };
 use uuid::Uuid;
 
@@ -36,6 +36,8 @@ pub struct Claim {
     pub taken_over: bool,
     /// How often in a row working on it failed.
     pub failures: i32,
+    /// When it was taken, by this process's clock.
+    pub claimed_at: Instant,
 }
 
 impl Store {
@@ -80,6 +82,18 @@ impl Store {
         self.write(move |tx| super::boxed(tx.release(owner))).await
     }
 
+    /// Whether a claim is still its owner's.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn holds(&self, claim: &Claim) -> Result<bool, Error> {
+        let found = work::Entity::find()
+            .filter(is_of(claim))
+            .count(self.reader()?)
+            .await?;
+        Ok(found == 1)
+    }
+
     /// Puts off a claim on which working failed, by `delay`.
     ///
     /// # Errors
@@ -98,8 +112,17 @@ impl Store {
     }
 }
 
+/// The row of a claim, for as long as it is its owner's.
+fn is_of(claim: &Claim) -> SimpleExpr {
+    work::Column::DeploymentId
+        .eq(claim.deployment_id)
+        .and(work::Column::LeaseOwner.eq(claim.owner))
+        .and(work::Column::LeaseEpoch.eq(claim.epoch))
+}
+
 impl Tx {
     async fn claim(&self, owner: Uuid, limit: u64, lease: Duration) -> Result<Vec<Claim>, Error> {
+        let claimed_at = Instant::now();
         let now = self.now().await?;
         let due = work::Entity::find()
             .filter(work::Column::DueAt.lte(now))
@@ -129,6 +152,7 @@ impl Tx {
             lag: (now - row.due_at).to_std().unwrap_or_default(),
             taken_over: row.lease_owner.is_some(),
             failures: row.failures,
+            claimed_at,
         };
         Ok(due.into_iter().map(claim).collect())
     }
@@ -154,10 +178,7 @@ impl Tx {
         due_at: Option<Timestamp>,
         failures: i32,
     ) -> Result<(), Error> {
-        let ours = work::Column::DeploymentId
-            .eq(claim.deployment_id)
-            .and(work::Column::LeaseOwner.eq(claim.owner))
-            .and(work::Column::LeaseEpoch.eq(claim.epoch));
+        let ours = is_of(claim);
         let rows = match due_at {
             Some(due_at) => {
                 work::Entity::update_many()

@@ -8,17 +8,16 @@ use crate::{
         audit::Event,
         bucket::Arm,
         convergence::{Convergence, ReplicaConvergence, Report},
-        deployment::{
-            ConditionResult, Deployment, DeploymentRequest, GateResult, Rollout, Verdict,
-        },
+        deployment::{Deployment, DeploymentRequest, Rollout},
         gate::{Condition, ConditionRequest, Gate, GateRequest, Source},
+        judgement::{ConditionResult, GateResult, Verdict},
         state::Status,
         strategy::{Strategy, StrategyRequest, StrategyType},
         traffic::Traffic,
     },
     service::{
-        AllServed, DeploymentPage, DeploymentQuery, EventPage, EventQuery, Progress, RolledBack,
-        Served, Split,
+        AllServed, ConditionReport, DeploymentPage, DeploymentQuery, EventPage, EventQuery,
+        Progress, RolledBack, Served, Split,
     },
     store::Metrics,
     traffic::Update,
@@ -262,6 +261,7 @@ holds! {
     CreateDeploymentResponse { deployment: Deployment },
     GetDeploymentResponse { deployment: Deployment },
     ApproveDeploymentResponse { deployment: Deployment },
+    ReportGateConditionResponse { deployment: Deployment },
     CancelDeploymentResponse { deployment: Deployment },
     CreateQualityGateResponse { quality_gate: Gate },
 }
@@ -343,6 +343,16 @@ impl From<ReplicaConvergence> for pb::ReplicaConvergence {
             seen_at: Some(seen_at.into()),
             silent: replica.is_silent,
         }
+    }
+}
+
+pub(super) fn condition_report(request: pb::ReportGateConditionRequest) -> ConditionReport {
+    ConditionReport {
+        gate_id: request.gate_id,
+        index: request.index,
+        actual: request.actual,
+        passed: request.passed,
+        message: request.message,
     }
 }
 

@@ -85,6 +85,8 @@ message_schemas! {
     ListQualityGatesRequest,
     ListQualityGatesResponse,
     QualityGate,
+    ReportGateConditionRequest,
+    ReportGateConditionResponse,
     RollbackDeploymentRequest,
     RollbackDeploymentResponse,
 }

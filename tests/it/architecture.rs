@@ -17,9 +17,17 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "service",
-        &["service", "traffic", "store", "domain", "telemetry"],
+        &[
+            "service",
+            "evidence",
+            "traffic",
+            "store",
+            "domain",
+            "telemetry",
+        ],
     ),
-    ("reconciler", &["service", "store", "telemetry"]),
+    ("evidence", &["evidence", "domain"]),
+    ("reconciler", &["service", "store", "domain", "telemetry"]),
     (
         "wire",
         &["wire", "service", "traffic", "store", "domain", "telemetry"],
@@ -31,9 +39,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const ROOMS: &[(&str, &[&str])] = &[
     ("sea_orm", &["store"]),
     ("sqlx", &["store"]),
-    ("tonic", &["wire", "server", "telemetry"]),
+    ("tonic", &["wire", "server", "telemetry", "evidence"]),
     ("axum", &["wire", "server"]),
-    ("prost", &["wire"]),
+    ("prost", &["wire", "evidence"]),
     ("hyper", &["server"]),
     ("redis", &["traffic", "server"]),
 ];

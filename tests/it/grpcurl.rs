@@ -197,7 +197,7 @@ async fn the_service_describes_itself() {
         assert!(listed.lines().any(|line| line == service), "{listed}");
     }
     let methods = run(&["list", SERVICE]);
-    assert_eq!(methods.lines().count(), 10, "{methods}");
+    assert_eq!(methods.lines().count(), 11, "{methods}");
     let service = run(&["describe", SERVICE]);
     assert!(service.contains("rpc CreateDeployment"), "{service}");
     let message = run(&["describe", "delos.deploy.v1.Deployment"]);

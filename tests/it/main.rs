@@ -11,6 +11,7 @@ mod cli;
 mod connect;
 mod convergence;
 mod flagd;
+mod gates;
 mod grpcurl;
 mod harness;
 mod lifecycle;

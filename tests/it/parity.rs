@@ -65,6 +65,8 @@ calls! {
         "GET" |m| format!("/v1/quality-gates?{}", query(m));
     "DeployService/Health": HealthRequest => HealthResponse,
         "GET" |_m| "/v1/health".into();
+    "DeployService/ReportGateCondition": ReportGateConditionRequest => ReportGateConditionResponse,
+        "POST" |m| format!("/v1/deployments/{}/gates/{}/conditions/{}", m.id, m.gate_id, m.index);
     "AuditService/ListEvents": ListEventsRequest => ListEventsResponse,
         "GET" |m| if m.deployment_id.is_empty() {
             format!("/v1/events?{}", query(m))
@@ -330,6 +332,12 @@ fn gate() -> pb::CreateQualityGateRequest {
                 threshold: 500.0,
                 ..Default::default()
             },
+            pb::GateCondition {
+                r#type: "custom".into(),
+                operator: "gte".into(),
+                threshold: 4.5,
+                ..Default::default()
+            },
         ],
         required: true,
     }
@@ -359,7 +367,16 @@ async fn story(transport: Transport) -> Transcript {
     tell!(gate());
     let prompt_id = "greeting".to_owned();
     tell!(pb::ListQualityGatesRequest { prompt_id });
-    let next = tell!(gradual(2)).deployment.unwrap().id;
+    let next = tell!(gradual(2)).deployment.unwrap();
+    tell!(pb::ReportGateConditionRequest {
+        id: next.id.clone(),
+        gate_id: next.gate_results[0].gate_id.clone(),
+        index: 2,
+        actual: Some(4.75),
+        message: "by hand".into(),
+        ..Default::default()
+    });
+    let next = next.id;
     tell!(pb::GetDeploymentStatusRequest { id: next.clone() });
     tell!(pb::ListDeploymentsRequest {
         prompt_id: "greeting".into(),
@@ -512,6 +529,18 @@ async fn every_wrong_field_of_other_calls_is_named_at_once_over_every_protocol()
     assert_eq!(
         wrong_fields(&app, &events).await,
         ["action", "page_size", "page_token"]
+    );
+    let report = pb::ReportGateConditionRequest {
+        id: Uuid::nil().to_string(),
+        gate_id: "gate".into(),
+        index: -1,
+        actual: Some(1.0),
+        passed: Some(true),
+        ..Default::default()
+    };
+    assert_eq!(
+        wrong_fields(&app, &report).await,
+        ["gate_id", "index", "actual"]
     );
     let (id, reason) = (Uuid::nil().to_string(), "x".repeat(4097));
     let cancel = pb::CancelDeploymentRequest { id, reason };

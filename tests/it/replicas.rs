@@ -157,7 +157,7 @@ async fn five_replicas_can_start_together_on_an_empty_database() {
         .fetch_one(&mut database)
         .await
         .unwrap();
-    assert_eq!(applied, 2);
+    assert_eq!(applied, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use crate::domain::{
     decide::{Decision, decide},
     gate::{Condition, ConditionType, Gate, Operator, Source},
     ids::{Environment, PromptId},
+    judgement::{Found, Measurement},
     state::Status,
     strategy::StrategyRequest,
     strategy::StrategyType,
@@ -212,6 +213,37 @@ fn what_is_no_longer_served_can_t_be_rolled_back() {
 }
 
 #[test]
+fn evidence_is_looked_for_at_once_and_then_less_and_less_often() {
+    let served = traffic(4);
+    let new = new(StrategyType::Immediate, true);
+    let (mut deployment, _) = Deployment::create(new, &served, gates(vec![gate(true)]), at(0));
+    let look = |deployment: &Deployment, now| {
+        let decision = decide(deployment, None, at(now));
+        let Decision::Wait { until, .. } = decision else {
+            panic!("{decision:?}");
+        };
+        (until - at(now)).num_seconds()
+    };
+    assert_eq!(look(&deployment, 0), 0);
+    let found = |found| Measurement {
+        gate_id: Uuid::from_u128(3),
+        index: 0,
+        found,
+    };
+    let nothing = found(Found::Nothing("run 1 is running".into()));
+    assert_eq!(deployment.measure(&[nothing], at(1)), Ok(None));
+    let looks = [1, 100, 200, 3000, 3595].map(|now| look(&deployment, now));
+    assert_eq!(looks, [1, 10, 20, 30, 5], "and at the deadline");
+    let measure = found(Found::Measure(0.95, "run 1".into()));
+    let record = deployment
+        .measure(std::slice::from_ref(&measure), at(7))
+        .unwrap();
+    assert!(record.unwrap().reason.contains("0.95"));
+    assert_eq!(decide(&deployment, None, at(7)), Decision::PassGates);
+    assert_eq!(deployment.measure(&[measure], at(8)), Ok(None));
+}
+
+#[test]
 fn a_gate_never_passes_unmeasured() {
     let served = traffic(4);
     let create = |results| {
@@ -227,7 +259,7 @@ fn a_gate_never_passes_unmeasured() {
     let required = create(vec![gate(true), gate(false)]);
     assert!(
         matches!(decide(&required, None, at(3599)), Decision::Wait { until, why: Some(why) }
-        if until == at(3600) && why.contains("eval_score on dataset 'golden-set'"))
+        if until == at(3599) && why.contains("eval_score on dataset 'golden-set'"))
     );
     assert!(matches!(
         decide(&required, None, at(3600)),

@@ -18,6 +18,7 @@ pub(crate) struct Model {
     pub dataset_id: String,
     pub actual: Option<f64>,
     pub verdict: String,
+    pub note: String,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -73,6 +73,16 @@ impl DeployService for Grpc {
         )
     }
 
+    async fn report_gate_condition(
+        &self,
+        request: Request<pb::ReportGateConditionRequest>,
+    ) -> Result<Response<pb::ReportGateConditionResponse>, Status> {
+        let (message, caller) = open(request)?;
+        let id = message.id.clone();
+        let report = convert::condition_report(message);
+        done(self.service.report_condition(&id, &report, &caller).await)
+    }
+
     async fn rollback_deployment(
         &self,
         request: Request<pb::RollbackDeploymentRequest>,

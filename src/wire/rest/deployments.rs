@@ -7,7 +7,7 @@ use axum::{
 };
 use http::{StatusCode, header};
 
-use super::extract::{Body, Caller, Id, Query};
+use super::extract::{Body, Caller, Id, Placed, Query};
 use crate::{
     service::Service,
     wire::{convert, error::Problem, pb},
@@ -90,6 +90,31 @@ pub(super) async fn approve(
     Ok(Json(
         service
             .approve(&id, &message.comment, &caller)
+            .await?
+            .into(),
+    ))
+}
+
+/// Report a condition that is decided outside
+#[utoipa::path(
+    post,
+    path = "/v1/deployments/{id}/gates/{gate_id}/conditions/{index}",
+    tag = "Deployments",
+    operation_id = "ReportGateCondition",
+    params(("id" = String, Path, description = "The deployment's id"), ("gate_id" = String, Path, description = "The gate's id"), ("index" = i32, Path, description = "Which of the gate's conditions, counted from 0")),
+    request_body = pb::ReportGateConditionRequest,
+    responses((status = OK, body = pb::ReportGateConditionResponse, description = "Reported")),
+)]
+pub(super) async fn report_condition(
+    State(service): State<Service>,
+    Caller(caller): Caller,
+    Placed(message): Placed<pb::ReportGateConditionRequest>,
+) -> Result<Json<pb::ReportGateConditionResponse>, Problem> {
+    let id = message.id.clone();
+    let report = convert::condition_report(message);
+    Ok(Json(
+        service
+            .report_condition(&id, &report, &caller)
             .await?
             .into(),
     ))

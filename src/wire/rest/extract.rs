@@ -63,27 +63,67 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(of_bytes)?;
-        if bytes.is_empty() && content_type.is_none() {
-            return Ok(Self(T::default()));
+        match json(request, state).await? {
+            Some(value) => message(value).map(Self),
+            None => Ok(Self(T::default())),
         }
-        check_is_json(content_type.as_ref())?;
-        if bytes.is_empty() {
-            return Ok(Self(T::default()));
-        }
-        let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
-            Problem::of_http(
-                StatusCode::BAD_REQUEST,
-                "MALFORMED_JSON",
-                "The body is not JSON",
-                format!("the body is not JSON: {error}"),
-            )
-        })?;
-        message(without_nulls(value)).map(Self)
     }
+}
+
+/// A message whose body is proto3 JSON, and some of whose fields stand in the path.
+pub(super) struct Placed<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + ToSchema> FromRequest<S> for Placed<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let descriptor = descriptor(&T::name());
+        let (mut parts, body) = request.into_parts();
+        let path = RawPathParams::from_request_parts(&mut parts, state).await;
+        let path = path.map_err(|rejection| Problem::of_field("path", rejection.body_text()))?;
+        let request = Request::from_parts(parts, body);
+        let mut fields = match json(request, state).await? {
+            None => Map::new(),
+            Some(Value::Object(fields)) => fields,
+            Some(_) => return Err(Problem::of_field("body", "is no object")),
+        };
+        for (name, text) in &path {
+            let field = field(&descriptor, name)?;
+            let placed = value(&field, text).map_err(|why| Problem::of_field(name, why))?;
+            let in_body = [field.name(), field.json_name()];
+            let in_body = in_body.map(|name| fields.remove(name));
+            if in_body.into_iter().flatten().any(|it| it != placed) {
+                let why = "is another one than in the path; leave it out";
+                return Err(Problem::of_field(name, why));
+            }
+            fields.insert(field.name().to_owned(), placed);
+        }
+        message(Value::Object(fields)).map(Self)
+    }
+}
+
+/// The body as JSON; none where there is none.
+async fn json<S: Send + Sync>(request: Request, state: &S) -> Result<Option<Value>, Problem> {
+    let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
+    let bytes = Bytes::from_request(request, state)
+        .await
+        .map_err(of_bytes)?;
+    if bytes.is_empty() && content_type.is_none() {
+        return Ok(None);
+    }
+    check_is_json(content_type.as_ref())?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let value = serde_json::from_slice(&bytes).map_err(|error| {
+        Problem::of_http(
+            StatusCode::BAD_REQUEST,
+            "MALFORMED_JSON",
+            "The body is not JSON",
+            format!("the body is not JSON: {error}"),
+        )
+    })?;
+    Ok(Some(without_nulls(value)))
 }
 
 /// The query string and the names in the path, as the fields of a message.

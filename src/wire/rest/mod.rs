@@ -33,6 +33,7 @@ pub(super) fn routes() -> (Router<Rest>, OpenApi) {
         .routes(routes!(deployments::create, deployments::list))
         .routes(routes!(deployments::get))
         .routes(routes!(deployments::approve))
+        .routes(routes!(deployments::report_condition))
         .routes(routes!(deployments::rollback))
         .routes(routes!(deployments::cancel))
         .routes(routes!(deployments::status))

@@ -3,6 +3,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod binary;
+pub(crate) mod eval;
 pub(crate) mod http;
 pub(crate) mod openapi;
 pub(crate) mod postgres;

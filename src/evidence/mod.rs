@@ -1,0 +1,10 @@
+//! The sources of evidence: clients of the services that know what this one decides by.
+
+mod ask;
+mod eval;
+pub mod pb;
+mod prompt;
+
+pub use ask::NoAnswer;
+pub use eval::{Eval, Look, Results, Started};
+pub use prompt::{Prompts, Version};
