@@ -27,6 +27,7 @@ test: test-dependencies ## Install what the tests need, start it, and run all te
 	clients/ofrep/run
 	clients/flagd/run
 	clients/rust/run
+	clients/conformance/run
 
 .PHONY: test-dependencies
 test-dependencies:
