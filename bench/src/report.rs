@@ -36,7 +36,8 @@ fn table(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<St
         "Load generator, peers, databases and service share this machine's {} cores: compare \
          within this run only.\n\
          Medians of {} rounds of {} s each, in turns, each after {} s of warm-up; a ratio is the \
-         median of the rounds' ratios.\n\
+         median of the rounds' ratios. 'load gen' is the share of the machine that the load \
+         generator used.\n\
          Other processes used {} of the machine before the run and {} after it.\n",
         cores(),
         settings.rounds,
@@ -49,14 +50,11 @@ fn table(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<St
     for row in rows {
         if row.part != part {
             part = row.part;
-            let Heading { about, unit, peer } = heading(part, settings);
+            let Heading { about, unit, ratio } = heading(part, settings);
             writeln!(
                 text,
-                "\n{about}\n  {:<36} {unit:>12} {:>9} {:>9} {:>12}",
-                "",
-                "p50 ms",
-                "p99 ms",
-                format!("of {peer}")
+                "\n{about}\n  {:<36} {unit:>12} {:>9} {:>9} {:>9} {:>9} {ratio:>12}",
+                "", "p50 ms", "p99 ms", "max ms", "load gen"
             )?;
         }
         let figures = row.median();
@@ -65,8 +63,15 @@ fn table(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<St
             .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"));
         writeln!(
             text,
-            "  {:<36} {:>12.0} {:>9.2} {:>9.2} {ratio:>12}",
-            row.name, figures.per_second, figures.p50_ms, figures.p99_ms
+            "  {:<36} {:>12.0} {:>9.2} {:>9.2} {:>9.2} {:>9} {ratio:>12}",
+            row.name,
+            figures.per_second,
+            figures.p50_ms,
+            figures.p99_ms,
+            figures.max_ms,
+            figures
+                .own_share
+                .map_or_else(|| "-".to_owned(), |share| percent(Some(share)))
         )?;
     }
     Ok(text)
@@ -83,7 +88,7 @@ fn percent(share: Option<f64>) -> String {
 struct Heading {
     about: String,
     unit: &'static str,
-    peer: &'static str,
+    ratio: &'static str,
 }
 
 fn heading(part: &str, settings: &Settings) -> Heading {
@@ -98,7 +103,7 @@ fn heading(part: &str, settings: &Settings) -> Heading {
         "reads" => Heading {
             about: format!("GetDeployment, {connections} connections of {calls} concurrent calls"),
             unit: "calls/s",
-            peer: "echo",
+            ratio: "of echo",
         },
         "writes" => Heading {
             about: format!(
@@ -106,15 +111,53 @@ fn heading(part: &str, settings: &Settings) -> Heading {
                  environments: {environments}"
             ),
             unit: "creations/s",
-            peer: "pgbench",
+            ratio: "of pgbench",
+        },
+        "resolves" => Heading {
+            about: format!(
+                "Which version to serve: gRPC over {connections} connections of {calls} concurrent \
+                 calls, REST and OFREP over {} of one",
+                settings.concurrency()
+            ),
+            unit: "calls/s",
+            ratio: "of bare",
+        },
+        "half load" => Heading {
+            about: "The same at half of those calls a second; latencies count from when a call \
+                    was due"
+                .to_owned(),
+            unit: "calls/s",
+            ratio: "",
+        },
+        "table" => Heading {
+            about: "ResolveVersion of all prompts, as if at random".to_owned(),
+            unit: "calls/s",
+            ratio: "of the first",
+        },
+        "peers" => Heading {
+            about: format!(
+                "One flag at 10 %, {} connections of HTTP/1.1; 'times' is OFREP against the line",
+                settings.concurrency()
+            ),
+            unit: "calls/s",
+            ratio: "times",
+        },
+        "spread" => Heading {
+            about: format!(
+                "From a rollback's answer on one replica to the other replica, which {} streams \
+                 watch; once",
+                settings.watchers
+            ),
+            unit: "rollbacks/s",
+            ratio: "",
         },
         _ => Heading {
             about: format!(
-                "The reconciler on PostgreSQL, once for {} s; p50 and p99 are of the steps' lag",
+                "The reconciler on PostgreSQL, once for {} s; the latencies are the steps' lag",
                 settings.rollout_duration().as_secs()
             ),
             unit: "steps/s",
-            peer: "demand",
+            ratio: "of demand",
         },
     }
 }
@@ -125,6 +168,8 @@ fn line(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<Val
             "per_second": figures.per_second,
             "p50_ms": figures.p50_ms,
             "p99_ms": figures.p99_ms,
+            "max_ms": figures.max_ms,
+            "load_generator_share": figures.own_share,
         })
     };
     let rows: Vec<Value> = rows
@@ -151,6 +196,8 @@ fn line(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<Val
         "calls": settings.calls,
         "callers": settings.callers,
         "environments": settings.environments,
+        "prompts": settings.prompts,
+        "watchers": settings.watchers,
         "rows": rows,
     }))
 }
