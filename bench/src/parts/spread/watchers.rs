@@ -98,7 +98,7 @@ impl Outstanding {
     }
 
     fn saw(&self, split: Traffic) {
-        if split.candidate_version != 0 {
+        if (split.stable_version, split.candidate_version) != (1, 0) {
             return;
         }
         let now = Instant::now();

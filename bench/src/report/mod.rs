@@ -14,6 +14,10 @@ use crate::{
     figures::{Figures, Row},
 };
 
+mod heading;
+
+use heading::{Heading, heading};
+
 /// Prints the table, then the JSON line. `busy` is the share of the machine that was in use before
 /// the bench and after it.
 pub(crate) fn print(
@@ -82,84 +86,6 @@ fn percent(share: Option<f64>) -> String {
         || "an unknown share".to_owned(),
         |share| format!("{:.0} %", share * 100.0),
     )
-}
-
-/// What stands above the lines of a part.
-struct Heading {
-    about: String,
-    unit: &'static str,
-    ratio: &'static str,
-}
-
-fn heading(part: &str, settings: &Settings) -> Heading {
-    let Settings {
-        connections,
-        calls,
-        callers,
-        environments,
-        ..
-    } = settings;
-    match part {
-        "reads" => Heading {
-            about: format!("GetDeployment, {connections} connections of {calls} concurrent calls"),
-            unit: "calls/s",
-            ratio: "of echo",
-        },
-        "writes" => Heading {
-            about: format!(
-                "CreateDeployment (gradual, starts at once), {callers} concurrent callers, \
-                 environments: {environments}"
-            ),
-            unit: "creations/s",
-            ratio: "of pgbench",
-        },
-        "resolves" => Heading {
-            about: format!(
-                "Which version to serve: gRPC over {connections} connections of {calls} concurrent \
-                 calls, REST and OFREP over {} of one",
-                settings.concurrency()
-            ),
-            unit: "calls/s",
-            ratio: "of bare",
-        },
-        "half load" => Heading {
-            about: "The same at half of those calls a second; latencies count from when a call \
-                    was due"
-                .to_owned(),
-            unit: "calls/s",
-            ratio: "",
-        },
-        "table" => Heading {
-            about: "ResolveVersion of all prompts, as if at random".to_owned(),
-            unit: "calls/s",
-            ratio: "of the first",
-        },
-        "peers" => Heading {
-            about: format!(
-                "One flag at 10 %, {} connections of HTTP/1.1; 'times' is OFREP against the line",
-                settings.concurrency()
-            ),
-            unit: "calls/s",
-            ratio: "times",
-        },
-        "spread" => Heading {
-            about: format!(
-                "From a rollback's answer on one replica to the other replica, which {} streams \
-                 watch; once",
-                settings.watchers
-            ),
-            unit: "rollbacks/s",
-            ratio: "",
-        },
-        _ => Heading {
-            about: format!(
-                "The reconciler on PostgreSQL, once for {} s; the latencies are the steps' lag",
-                settings.rollout_duration().as_secs()
-            ),
-            unit: "steps/s",
-            ratio: "of demand",
-        },
-    }
 }
 
 fn line(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<Value, Failure> {
