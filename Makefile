@@ -45,7 +45,7 @@ advisories: ## Check the dependencies against the advisory database (needs GitHu
 	scripts/deny check advisories
 
 .PHONY: bench
-bench: ## Measure side by side with a bare echo and with pgbench, and print the ratios
+bench: ## Measure side by side with bare servers, pgbench and other flag servers, and print the ratios
 	scripts/bench
 
 .PHONY: openapi

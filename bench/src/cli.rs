@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::Failure;
+use crate::{Failure, figures::Figures, load::Load};
 
 /// Side-by-side measurements of Delos Deploy against its limits.
 #[derive(Debug, Parser)]
@@ -21,9 +21,15 @@ pub(crate) struct Cli {
 /// What else the bench does.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Serves the peer of the reads; the bench starts this itself.
+    /// Serves the bare peer over tonic; the bench starts this itself.
     #[command(hide = true)]
     Echo {
+        /// The port on the loopback.
+        port: u16,
+    },
+    /// Serves the bare peer over axum; the bench starts this itself.
+    #[command(hide = true)]
+    Axum {
         /// The port on the loopback.
         port: u16,
     },
@@ -38,6 +44,12 @@ pub(crate) enum Part {
     Writes,
     /// Rollouts moved by the reconciler.
     Rollouts,
+    /// Which version to serve, against bare servers over tonic and axum.
+    Resolves,
+    /// The same against other flag servers, as far as they are installed.
+    Peers,
+    /// How soon a rollback reaches another replica and who watches it.
+    Spread,
 }
 
 /// How to measure.
@@ -46,10 +58,10 @@ pub(crate) struct Settings {
     /// Measure only this part; may be given more than once.
     #[arg(long, value_enum)]
     only: Vec<Part>,
-    /// Connections of the reads.
+    /// Connections of the reads and, over gRPC, of the resolves.
     #[arg(long, default_value_t = 4)]
     pub(crate) connections: usize,
-    /// Concurrent calls on each connection of the reads.
+    /// Concurrent calls on each of these connections; over HTTP/1.1 each call has a connection.
     #[arg(long, default_value_t = 16)]
     pub(crate) calls: usize,
     /// Concurrent callers of the writes, clients of pgbench, and connections to PostgreSQL.
@@ -73,12 +85,47 @@ pub(crate) struct Settings {
     /// How long the rollouts are measured.
     #[arg(long, default_value_t = 20)]
     rollout_seconds: u64,
+    /// How long each phase at half the load is measured.
+    #[arg(long, default_value_t = 4)]
+    half_load_seconds: u64,
+    /// Prompts in the larger traffic table.
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) prompts: usize,
+    /// Streams that watch the other replica.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) watchers: usize,
+    /// Rollbacks whose spread is measured.
+    #[arg(long, default_value_t = 60)]
+    pub(crate) changes: usize,
 }
 
 impl Settings {
     /// Whether a part is to be measured.
     pub(crate) fn measures(&self, part: Part) -> bool {
         self.only.is_empty() || self.only.contains(&part)
+    }
+
+    /// A phase with as many calls as are answered.
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            warm_up: self.warm_up(),
+            duration: self.duration(),
+            per_second: None,
+        }
+    }
+
+    /// A phase at half of what was answered.
+    pub(crate) fn half_of(&self, saturated: &Figures) -> Load {
+        Load {
+            warm_up: self.warm_up(),
+            duration: Duration::from_secs(self.half_load_seconds),
+            per_second: Some(saturated.per_second / 2.0),
+        }
+    }
+
+    /// How many calls are made at a time.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.connections * self.calls
     }
 
     /// How long each phase is measured.

@@ -23,6 +23,11 @@ pub(crate) struct Figures {
     pub(crate) p50_ms: f64,
     /// The latency that one in a hundred exceeds.
     pub(crate) p99_ms: f64,
+    /// The longest latency.
+    pub(crate) max_ms: f64,
+    /// The share of the machine that the load generator itself used, 0 to 1; none where that is
+    /// another program.
+    pub(crate) own_share: Option<f64>,
 }
 
 impl Figures {
@@ -33,6 +38,8 @@ impl Figures {
             per_second: as_f64(latencies.len()) / duration.as_secs_f64(),
             p50_ms: ms(0.5),
             p99_ms: ms(0.99),
+            max_ms: micros_as_ms(latencies.max()),
+            own_share: None,
         }
     }
 }
@@ -61,15 +68,16 @@ impl Row {
         }
     }
 
-    /// Compares with `peer`: the median of the rounds' ratios, since a round's phases run right
-    /// after one another and a machine drifts.
+    /// Compares with `peer`.
     pub(crate) fn compare(&mut self, peer: &Self) {
-        let ratios = self
-            .rounds
-            .iter()
-            .zip(&peer.rounds)
-            .map(|(ours, theirs)| ours.per_second / theirs.per_second);
-        self.ratio = Some(median(ratios));
+        self.ratio = Some(self.ratio_to(peer));
+    }
+
+    /// The median of the rounds' ratios, since a round's phases run right after one another and a
+    /// machine drifts.
+    pub(crate) fn ratio_to(&self, peer: &Self) -> f64 {
+        let rounds = self.rounds.iter().zip(&peer.rounds);
+        median(rounds.map(|(ours, theirs)| ours.per_second / theirs.per_second))
     }
 
     /// The median of the rounds.
@@ -79,6 +87,13 @@ impl Row {
             per_second: of(|figures| figures.per_second),
             p50_ms: of(|figures| figures.p50_ms),
             p99_ms: of(|figures| figures.p99_ms),
+            max_ms: of(|figures| figures.max_ms),
+            own_share: self
+                .rounds
+                .iter()
+                .map(|figures| figures.own_share)
+                .collect::<Option<Vec<_>>>()
+                .map(|shares| median(shares.into_iter())),
         }
     }
 }
@@ -122,6 +137,8 @@ mod tests {
                     per_second,
                     p50_ms: 1.0,
                     p99_ms: 2.0,
+                    max_ms: 3.0,
+                    own_share: None,
                 })
                 .to_vec(),
             ..Row::new("reads", "a")

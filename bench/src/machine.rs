@@ -42,6 +42,37 @@ impl Ticks {
     }
 }
 
+/// The processor time that this process has used, beside that of all processors.
+pub(crate) struct Own {
+    used: u64,
+    all: u64,
+}
+
+impl Own {
+    /// None where the system does not say.
+    pub(crate) fn read() -> Option<Self> {
+        Some(Self {
+            used: Self::parse(&std::fs::read_to_string("/proc/self/stat").ok()?)?,
+            all: Ticks::read()?.all,
+        })
+    }
+
+    /// The share of the machine that was used since then, 0 to 1.
+    pub(crate) fn share_since(&self, before: &Self) -> f64 {
+        let all = self.all.saturating_sub(before.all).max(1) as f64;
+        self.used.saturating_sub(before.used) as f64 / all
+    }
+
+    /// The line is `pid (name) state …`, and the name may have spaces; the 14th and 15th fields are
+    /// the user's and the system's time.
+    fn parse(text: &str) -> Option<u64> {
+        let (_, fields) = text.rsplit_once(')')?;
+        let mut fields = fields.split_whitespace().skip(11);
+        let mut next = || fields.next()?.parse::<u64>().ok();
+        Some(next()? + next()?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +83,10 @@ mod tests {
         let after = Ticks::parse("cpu  160 0 65 820 55 0 0 0 9 9\n").unwrap();
         assert!((after.busy_since(&before) - 0.75).abs() < 1e-9);
         assert!(Ticks::parse("intr 1 2").is_none());
+    }
+    #[test]
+    fn the_time_of_a_process_whose_name_has_spaces() {
+        let text = "7 (a ) b) S 1 7 7 0 -1 4194560 900 0 0 0 31 11 0 0 20 0 1 0 100 1 1";
+        assert_eq!(Own::parse(text), Some(42));
     }
 }

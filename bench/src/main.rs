@@ -1,28 +1,26 @@
 //! Side-by-side measurements of Delos Deploy against its limits. See the README beside it.
 //!
-//! `cli` is what can be asked for, `process` starts what is measured, `load` calls it, `reads`,
-//! `writes` and `rollouts` are the three parts, `report` prints. It never fails on speed; it fails
-//! where an answer is wrong.
+//! `cli` is what can be asked for, `process` starts what is measured, `bare` is what some of it is
+//! measured against, `calls` are the calls with the checks of their answers, `load` makes them,
+//! `parts` puts these together, `report` prints. It never fails on speed; it fails where an answer
+//! is wrong.
 
+mod bare;
 mod calls;
 mod cli;
-mod echo;
 mod figures;
 mod load;
 mod machine;
-mod pgbench;
+mod parts;
 mod postgres;
 mod process;
-mod reads;
 mod report;
-mod rollouts;
-mod writes;
 
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
 
-use cli::{Cli, Command, Part, Settings};
+use cli::{Cli, Command, Settings};
 
 /// Why there are no figures, for who runs the bench.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -35,7 +33,8 @@ fn main() -> ExitCode {
     let outcome = runtime.map_err(Failure::from).and_then(|runtime| {
         runtime.block_on(async {
             match cli.command {
-                Some(Command::Echo { port }) => echo::serve(port).await,
+                Some(Command::Echo { port }) => bare::tonic::serve(port).await,
+                Some(Command::Axum { port }) => bare::axum::serve(port).await,
                 None => measure(&cli.settings).await,
             }
         })
@@ -51,16 +50,7 @@ fn main() -> ExitCode {
 
 async fn measure(settings: &Settings) -> Result<(), Failure> {
     let before = machine::busy().await;
-    let mut rows = Vec::new();
-    if settings.measures(Part::Reads) {
-        rows.extend(reads::measure(settings).await?);
-    }
-    if settings.measures(Part::Writes) {
-        rows.extend(writes::measure(settings).await?);
-    }
-    if settings.measures(Part::Rollouts) {
-        rows.extend(rollouts::measure(settings).await?);
-    }
+    let rows = parts::measure(settings).await?;
     let after = machine::busy().await;
     report::print(settings, [before, after], &rows)
 }

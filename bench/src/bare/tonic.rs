@@ -1,35 +1,44 @@
-//! The peer of the reads: tonic's own server with a handler that does nothing but answer. It is
-//! what the transport alone costs, messages included.
+//! tonic's own server with handlers that do nothing but answer. It is what the transport alone
+//! costs, messages included.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use delos_deploy::wire::pb::{
-    self, Deployment, GetDeploymentRequest, GetDeploymentResponse,
+    self, Deployment, GetDeploymentRequest, GetDeploymentResponse, ResolveVersionRequest,
+    ResolveVersionResponse,
     deploy_service_server::{DeployService, DeployServiceServer},
+    traffic_service_server::{TrafficService, TrafficServiceServer},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, codegen::BoxStream};
 
-use crate::{Failure, calls};
+use crate::{
+    Failure,
+    calls::{deployments, traffic},
+};
 
 /// Serves until the process is killed.
 pub(crate) async fn serve(port: u16) -> Result<(), Failure> {
     let echo = Echo {
-        deployment: calls::example_deployment(),
+        deployment: deployments::example(),
+        version: traffic::example(),
     };
     tonic::transport::Server::builder()
-        .add_service(DeployServiceServer::new(echo))
+        .add_service(DeployServiceServer::new(echo.clone()))
+        .add_service(TrafficServiceServer::new(echo))
         .serve(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         .await?;
     Ok(())
 }
 
+#[derive(Clone)]
 struct Echo {
     deployment: Deployment,
+    version: ResolveVersionResponse,
 }
 
 impl Echo {
     fn refuse<T>() -> Result<Response<T>, Status> {
-        Err(Status::unimplemented("the echo answers GetDeployment only"))
+        Err(Status::unimplemented("the echo does not answer this"))
     }
 }
 
@@ -108,6 +117,39 @@ impl DeployService for Echo {
         &self,
         _: Request<pb::HealthRequest>,
     ) -> Result<Response<pb::HealthResponse>, Status> {
+        Self::refuse()
+    }
+}
+
+#[tonic::async_trait]
+impl TrafficService for Echo {
+    async fn resolve_version(
+        &self,
+        _: Request<ResolveVersionRequest>,
+    ) -> Result<Response<ResolveVersionResponse>, Status> {
+        Ok(Response::new(self.version.clone()))
+    }
+
+    async fn get_traffic(
+        &self,
+        _: Request<pb::GetTrafficRequest>,
+    ) -> Result<Response<pb::GetTrafficResponse>, Status> {
+        Self::refuse()
+    }
+
+    async fn list_traffic(
+        &self,
+        _: Request<pb::ListTrafficRequest>,
+    ) -> Result<Response<pb::ListTrafficResponse>, Status> {
+        Self::refuse()
+    }
+
+    type WatchTrafficStream = BoxStream<pb::WatchTrafficResponse>;
+
+    async fn watch_traffic(
+        &self,
+        _: Request<pb::WatchTrafficRequest>,
+    ) -> Result<Response<Self::WatchTrafficStream>, Status> {
         Self::refuse()
     }
 }

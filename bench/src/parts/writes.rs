@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::{
     Failure,
-    calls::{Call, Create},
+    calls::deployments::{Call, Calling, Create},
     cli::{Settings, postgres_port},
     figures::{Figures, Row},
-    load::Load,
-    pgbench, postgres,
+    load::grpc,
+    postgres::{self, pgbench},
     process::{self, Server, Storage},
     progress,
 };
@@ -68,14 +68,11 @@ impl Target {
         match self {
             Self::Pgbench { port } => pgbench::run(*port, PEER_DATABASE, settings).await,
             Self::Service { server, name } => {
-                let load = Load {
-                    connections: 1,
-                    calls: settings.callers,
-                    warm_up: settings.warm_up(),
-                    duration: settings.duration(),
-                };
                 let create = Create::new(format!("{name}-{round}"), settings.environments);
-                load.run(server.port, &Arc::new(Call::Create(create))).await
+                let call = Arc::new(Call::Create(create));
+                let make = |channel| Calling::new(channel, &call);
+                let callers = grpc::callers(1, settings.callers, server.port, make).await?;
+                settings.load().run(callers).await
             }
         }
     }

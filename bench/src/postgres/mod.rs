@@ -4,6 +4,9 @@ use tokio::process::Command;
 
 use crate::{Failure, process::Storage};
 
+pub(crate) mod hints;
+pub(crate) mod pgbench;
+
 /// A new database, for a service with that many connections for requests.
 pub(crate) async fn create(
     port: u16,

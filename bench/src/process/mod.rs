@@ -1,4 +1,4 @@
-//! The processes that are measured: the echo and the service, each on a free port of the loopback.
+//! The processes that are measured, each on a free port of the loopback.
 
 use std::{
     net::{Ipv4Addr, TcpListener},
@@ -10,6 +10,8 @@ use std::{
 use tokio::{net::TcpStream, process::Child, process::Command};
 
 use crate::Failure;
+
+pub(crate) mod peers;
 
 /// How long a process may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,11 +65,20 @@ impl Storage {
     }
 }
 
-/// Starts the echo, in a process of its own as the service is.
+/// Starts the bare server over tonic, in a process of its own as the service is.
 pub(crate) async fn echo() -> Result<Server, Failure> {
+    bare("echo").await
+}
+
+/// Starts the bare server over axum.
+pub(crate) async fn axum() -> Result<Server, Failure> {
+    bare("axum").await
+}
+
+async fn bare(kind: &str) -> Result<Server, Failure> {
     let port = free_port()?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["echo", &port.to_string()]);
+    command.args([kind, &port.to_string()]);
     start(command, port).await
 }
 

@@ -1,8 +1,11 @@
-//! The calls that are measured, each with the check of its answer.
+//! Calls of DeployService.
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use delos_deploy::wire::pb::{
@@ -12,14 +15,18 @@ use delos_deploy::wire::pb::{
 };
 use tonic::transport::Channel;
 
-use crate::Failure;
+use super::told;
+use crate::{
+    Failure,
+    load::{Caller, grpc},
+};
 
 /// A client over one connection.
 pub(crate) type Client = DeployServiceClient<Channel>;
 
 /// A day: longer than the bench, so that the reconciler leaves the deployments of the other parts
 /// alone.
-const INTERVAL_SECONDS: i32 = 86_400;
+pub(super) const INTERVAL_SECONDS: i32 = 86_400;
 
 /// What is called.
 #[derive(Debug)]
@@ -30,6 +37,33 @@ pub(crate) enum Call {
     Get(Box<GetDeploymentResponse>),
     /// CreateDeployment of a prompt that had none.
     Create(Create),
+}
+
+/// Makes a call over and over.
+pub(crate) struct Calling {
+    client: Client,
+    call: Arc<Call>,
+}
+
+impl Calling {
+    /// Makes `call` over a connection.
+    pub(crate) fn new(channel: Channel, call: &Arc<Call>) -> Self {
+        Self {
+            client: Client::new(channel),
+            call: Arc::clone(call),
+        }
+    }
+}
+
+impl Caller for Calling {
+    async fn call(&mut self) -> Result<(), Failure> {
+        self.call.make(&mut self.client).await
+    }
+}
+
+/// Connects.
+pub(crate) async fn connect(port: u16) -> Result<Client, Failure> {
+    Ok(Client::new(grpc::connect(port).await?))
 }
 
 /// Creations, each of its own prompt.
@@ -57,7 +91,7 @@ impl Call {
     }
 
     /// Calls once and checks the answer.
-    pub(crate) async fn make(&self, client: &mut Client) -> Result<(), Failure> {
+    async fn make(&self, client: &mut Client) -> Result<(), Failure> {
         match self {
             Self::Health => health(client).await,
             Self::Get(expected) => {
@@ -127,7 +161,7 @@ pub(crate) fn gradual(percent: i32, interval_seconds: i32) -> DeploymentStrategy
 }
 
 /// What the echo answers: as large as what the service answers for a deployment of [`Create`].
-pub(crate) fn example_deployment() -> Deployment {
+pub(crate) fn example() -> Deployment {
     let now = Timestamp {
         seconds: 1_790_000_000,
         nanos: 555_019_000,
@@ -186,8 +220,4 @@ async fn health(client: &mut Client) -> Result<(), Failure> {
     } else {
         Err(format!("Health answered {answer:?}").into())
     }
-}
-
-fn told(call: &str, status: &tonic::Status) -> String {
-    format!("{call} failed: {:?}: {}", status.code(), status.message())
 }

@@ -14,6 +14,10 @@ use crate::{
     figures::{Figures, Row},
 };
 
+mod heading;
+
+use heading::{Heading, heading};
+
 /// Prints the table, then the JSON line. `busy` is the share of the machine that was in use before
 /// the bench and after it.
 pub(crate) fn print(
@@ -36,7 +40,8 @@ fn table(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<St
         "Load generator, peers, databases and service share this machine's {} cores: compare \
          within this run only.\n\
          Medians of {} rounds of {} s each, in turns, each after {} s of warm-up; a ratio is the \
-         median of the rounds' ratios.\n\
+         median of the rounds' ratios. 'load gen' is the share of the machine that the load \
+         generator used.\n\
          Other processes used {} of the machine before the run and {} after it.\n",
         cores(),
         settings.rounds,
@@ -49,14 +54,11 @@ fn table(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<St
     for row in rows {
         if row.part != part {
             part = row.part;
-            let Heading { about, unit, peer } = heading(part, settings);
+            let Heading { about, unit, ratio } = heading(part, settings);
             writeln!(
                 text,
-                "\n{about}\n  {:<36} {unit:>12} {:>9} {:>9} {:>12}",
-                "",
-                "p50 ms",
-                "p99 ms",
-                format!("of {peer}")
+                "\n{about}\n  {:<36} {unit:>12} {:>9} {:>9} {:>9} {:>9} {ratio:>12}",
+                "", "p50 ms", "p99 ms", "max ms", "load gen"
             )?;
         }
         let figures = row.median();
@@ -65,8 +67,15 @@ fn table(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<St
             .map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"));
         writeln!(
             text,
-            "  {:<36} {:>12.0} {:>9.2} {:>9.2} {ratio:>12}",
-            row.name, figures.per_second, figures.p50_ms, figures.p99_ms
+            "  {:<36} {:>12.0} {:>9.2} {:>9.2} {:>9.2} {:>9} {ratio:>12}",
+            row.name,
+            figures.per_second,
+            figures.p50_ms,
+            figures.p99_ms,
+            figures.max_ms,
+            figures
+                .own_share
+                .map_or_else(|| "-".to_owned(), |share| percent(Some(share)))
         )?;
     }
     Ok(text)
@@ -79,52 +88,14 @@ fn percent(share: Option<f64>) -> String {
     )
 }
 
-/// What stands above the lines of a part.
-struct Heading {
-    about: String,
-    unit: &'static str,
-    peer: &'static str,
-}
-
-fn heading(part: &str, settings: &Settings) -> Heading {
-    let Settings {
-        connections,
-        calls,
-        callers,
-        environments,
-        ..
-    } = settings;
-    match part {
-        "reads" => Heading {
-            about: format!("GetDeployment, {connections} connections of {calls} concurrent calls"),
-            unit: "calls/s",
-            peer: "echo",
-        },
-        "writes" => Heading {
-            about: format!(
-                "CreateDeployment (gradual, starts at once), {callers} concurrent callers, \
-                 environments: {environments}"
-            ),
-            unit: "creations/s",
-            peer: "pgbench",
-        },
-        _ => Heading {
-            about: format!(
-                "The reconciler on PostgreSQL, once for {} s; p50 and p99 are of the steps' lag",
-                settings.rollout_duration().as_secs()
-            ),
-            unit: "steps/s",
-            peer: "demand",
-        },
-    }
-}
-
 fn line(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<Value, Failure> {
     let figures = |figures: &Figures| {
         json!({
             "per_second": figures.per_second,
             "p50_ms": figures.p50_ms,
             "p99_ms": figures.p99_ms,
+            "max_ms": figures.max_ms,
+            "load_generator_share": figures.own_share,
         })
     };
     let rows: Vec<Value> = rows
@@ -151,6 +122,8 @@ fn line(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<Val
         "calls": settings.calls,
         "callers": settings.callers,
         "environments": settings.environments,
+        "prompts": settings.prompts,
+        "watchers": settings.watchers,
         "rows": rows,
     }))
 }

@@ -8,10 +8,9 @@ use tokio::task::JoinSet;
 
 use crate::{
     Failure,
-    calls::{Create, gradual},
+    calls::deployments::{Create, connect, gradual},
     cli::{Settings, postgres_port},
     figures::{Figures, Row},
-    load::connect,
     postgres, process, progress,
 };
 
@@ -74,7 +73,8 @@ async fn steps(port: u16, begin: &str, duration: Duration) -> Result<Figures, Fa
     let sql = format!(
         "SELECT count(*) / {seconds}::float, \
                 percentile_cont(0.5) WITHIN GROUP (ORDER BY late_ms), \
-                percentile_cont(0.99) WITHIN GROUP (ORDER BY late_ms) \
+                percentile_cont(0.99) WITHIN GROUP (ORDER BY late_ms), \
+                max(late_ms) \
          FROM (SELECT action, at, \
                       extract(epoch FROM at - lag(at) OVER (PARTITION BY deployment_id ORDER BY sequence) \
                       - interval '{INTERVAL_SECONDS} s') * 1000 AS late_ms \
@@ -83,12 +83,14 @@ async fn steps(port: u16, begin: &str, duration: Duration) -> Result<Figures, Fa
     );
     let answer = postgres::query(port, DATABASE, &sql).await?;
     let numbers: Vec<f64> = answer.split('|').flat_map(str::parse).collect();
-    let [per_second, p50_ms, p99_ms] = numbers[..] else {
+    let [per_second, p50_ms, p99_ms, max_ms] = numbers[..] else {
         return Err(format!("no step was taken in the time that was measured: {answer}").into());
     };
     Ok(Figures {
         per_second,
         p50_ms,
         p99_ms,
+        max_ms,
+        own_share: None,
     })
 }

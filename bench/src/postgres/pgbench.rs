@@ -10,7 +10,7 @@ use crate::{
     figures::{Figures, latencies},
 };
 
-const SCRIPT: &str = include_str!("../create.sql");
+const SCRIPT: &str = include_str!("../../create.sql");
 
 /// Runs the statements in `database` for a warm-up and a measured time.
 pub(crate) async fn run(

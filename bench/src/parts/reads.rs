@@ -7,10 +7,10 @@ use prost::Message as _;
 
 use crate::{
     Failure,
-    calls::{Call, Create, example_deployment},
+    calls::deployments::{Call, Calling, Create, connect, example},
     cli::{Settings, postgres_port},
     figures::Row,
-    load::{Load, connect},
+    load::grpc,
     postgres,
     process::{self, Server, Storage},
     progress,
@@ -45,16 +45,16 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Row>, Failure> {
     }
     let memory = Arc::clone(&targets[1].server);
     targets.insert(1, target(memory, Call::Health, "Health, no storage"));
-    let load = Load {
-        connections: settings.connections,
-        calls: settings.calls,
-        warm_up: settings.warm_up(),
-        duration: settings.duration(),
-    };
     for round in 1..=settings.rounds {
         for target in &mut targets {
             progress(&format!("{PART}, round {round}: {}", target.row.name));
-            let figures = load.run(target.server.port, &target.call).await?;
+            let callers = grpc::callers(
+                settings.connections,
+                settings.calls,
+                target.server.port,
+                |channel| Calling::new(channel, &target.call),
+            );
+            let figures = settings.load().run(callers.await?).await?;
             target.row.rounds.push(figures);
         }
     }
@@ -69,7 +69,7 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Row>, Failure> {
 
 async fn echo() -> Result<Target, Failure> {
     let server = Arc::new(process::echo().await?);
-    let call = Call::get(&mut connect(server.port).await?, &example_deployment().id).await?;
+    let call = Call::get(&mut connect(server.port).await?, &example().id).await?;
     let name = sized("echo", &call);
     Ok(target(server, call, &name))
 }
