@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -76,7 +75,7 @@ impl Stopper {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    router: Router,
+    router: wire::Served,
     readiness: Readiness,
     service: Service,
     connections: Arc<Semaphore>,

@@ -1,7 +1,7 @@
 //! The use cases: a command comes in, a value of the domain goes out. Here are transactions, ids,
 //! time and the audit trail; the rules are in `domain`, the tables in `store`.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -46,7 +46,11 @@ pub struct Sources {
 
 /// The use cases. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Service {
+pub struct Service(Arc<Inner>);
+
+/// What the use cases work with; one allocation, since every request holds a clone or more.
+#[derive(Debug, Clone)]
+pub struct Inner {
     store: Store,
     wake: Arc<Notify>,
     metrics: Metrics,
@@ -57,12 +61,20 @@ pub struct Service {
     replica: Uuid,
 }
 
+impl Deref for Service {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
 impl Service {
     /// The use cases over a storage. Gates that have not been measured `gate_timeout` after they
     /// began to be judged have failed.
     #[must_use]
     pub fn new(store: Store, metrics: Metrics, gate_timeout: Duration, sources: Sources) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             store,
             wake: Arc::new(Notify::new()),
             metrics,
@@ -70,16 +82,16 @@ impl Service {
             sources,
             traffic: Table::default(),
             replica: Uuid::now_v7(),
-        }
+        }))
     }
 
     /// The same through the connections that are kept for the reconciler.
     #[must_use]
     pub fn in_background(&self) -> Self {
-        Self {
+        Self(Arc::new(Inner {
             store: self.store.in_background(),
-            ..self.clone()
-        }
+            ..Inner::clone(self)
+        }))
     }
 
     /// The storage.

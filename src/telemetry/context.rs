@@ -39,8 +39,12 @@ pub fn inject(span: &Span, headers: &mut HeaderMap) {
 /// The `traceparent` of `span`, none where spans aren't traced.
 #[must_use]
 pub fn traceparent(span: &Span) -> Option<HeaderValue> {
+    let context = span.context();
+    if !context.span().span_context().is_valid() {
+        return None;
+    }
     let mut headers = HeaderMap::new();
-    inject(span, &mut headers);
+    TraceContextPropagator::new().inject_context(&context, &mut Outgoing(&mut headers));
     headers.remove(TRACEPARENT)
 }
 

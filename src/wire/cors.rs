@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::{IntoResponse as _, Response},
-};
+use axum::extract::Request;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -56,6 +52,7 @@ pub(super) fn layer(origins: &Origins) -> CorsLayer {
             "x-user-agent",
         ]))
         .expose_headers(named(&[
+            "age",
             "etag",
             "grpc-message",
             "grpc-status",
@@ -83,25 +80,19 @@ impl Origins {
 
 /// Turns away what a page of another origin sends without being asked first. A browser asks (by a
 /// preflight) before most requests, but not before a POST without a body, which a verb takes.
-pub(super) async fn guard(
-    State(origins): State<Origins>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(super) fn refusal(origins: &Origins, request: &Request) -> Option<Problem> {
     let headers = request.headers();
-    let foreign = headers
-        .get(header::ORIGIN)
-        .filter(|origin| !is_own(origin, headers));
-    match foreign {
-        Some(origin) if request.method() == Method::POST && !origins.allow(origin) => Problem::of_http(
+    let origin = headers.get(header::ORIGIN)?;
+    let is_refused =
+        request.method() == Method::POST && !is_own(origin, headers) && !origins.allow(origin);
+    is_refused.then(|| {
+        Problem::of_http(
             StatusCode::FORBIDDEN,
             "ORIGIN_NOT_ALLOWED",
             "The page may not call the service",
             "pages of this origin may not call the service; DELOS_CORS_ORIGINS names those that may",
         )
-        .into_response(),
-        Some(_) | None => next.run(request).await,
-    }
+    })
 }
 
 /// Whether a page comes from the service itself, as `/docs` does.

@@ -3,23 +3,22 @@
 
 use std::{
     collections::HashMap,
+    convert::Infallible,
     panic::AssertUnwindSafe,
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use axum::{
-    extract::{MatchedPath, Request, State},
-    middleware::Next,
-    response::Response,
-};
-use futures_util::FutureExt as _;
+use axum::{Router, extract::Request, response::Response};
+use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tonic::{Code, Status};
+use tower::{Service, ServiceExt as _};
 use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
-use super::{caller::RequestId, error::Problem, flagd, pb};
+use super::{Origins, caller::RequestId, cors, error::Problem, flagd, paths::Paths, pb};
 use crate::telemetry::{self, Metrics, Protocol};
 
 /// The header that carries the id of a request, both ways.
@@ -31,46 +30,118 @@ const GRPC_MESSAGE: &str = "grpc-message";
 const GRPC_DETAILS: &str = "grpc-status-details-bin";
 
 /// What the edge needs to know.
-#[derive(Debug, Clone)]
 pub(super) struct Edge {
     pub(super) metrics: Metrics,
+    /// What is served over HTTP.
+    pub(super) paths: Paths,
     /// The longest that a request may take.
     pub(super) timeout: Duration,
+    /// Whose web pages may call.
+    pub(super) origins: Origins,
 }
 
-/// The outermost layer of the routes.
-pub(super) async fn edge(State(edge): State<Edge>, mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let (protocol, content_type) = protocol(request.headers());
-    let method = method(protocol, &request);
-    let id = request_id(request.headers());
-    let span = span(protocol, &method, &id);
-    telemetry::context::extract(request.headers(), &span);
-    let timeout = deadline(protocol, request.headers(), edge.timeout);
-    request.extensions_mut().insert(RequestId(id.clone()));
+/// The routes behind the edge. It stands around the router and is no layer of it: a router boxes
+/// and clones each of its layers for every request.
+#[derive(Clone)]
+pub struct Edged {
+    router: Router,
+    edge: Arc<Edge>,
+}
 
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
-    let answer = tokio::time::timeout(timeout, answer)
-        .instrument(span.clone())
-        .await;
-    let failure = match answer {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(_)) => {
-            span.in_scope(|| tracing::error!("a handler panicked"));
-            Err(Failure::Panic)
-        }
-        Err(_) => Err(Failure::Deadline),
-    };
-    let response = failure.unwrap_or_else(|failure| failure.respond(protocol, content_type));
-    let mut response = finish(response, &id, &span);
-    if protocol != Protocol::Http {
-        correct_grpc_status(response.headers_mut());
+impl Edged {
+    pub(super) fn new(router: Router, edge: Edge) -> Self {
+        let edge = Arc::new(edge);
+        Self { router, edge }
     }
-    let code = code(protocol, &response);
-    let elapsed = started.elapsed();
-    span.in_scope(|| tracing::debug!(code, elapsed_ms = elapsed.as_secs_f64() * 1e3, "request"));
-    edge.metrics.request(protocol, method, code, elapsed);
-    response
+}
+
+impl Service<Request> for Edged {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // A router always is.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Self { router, edge } = self.clone();
+        Box::pin(async move { Ok(edge.answer(router, request).await) })
+    }
+}
+
+impl Edge {
+    async fn answer(&self, router: Router, mut request: Request) -> Response {
+        let started = Instant::now();
+        let (protocol, content_type) = protocol(request.headers());
+        let method = self.method(protocol, &request);
+        let id = request_id(request.headers());
+        let span = span(protocol, method, &id);
+        telemetry::context::extract(request.headers(), &span);
+        let timeout = deadline(protocol, request.headers(), self.timeout);
+        request.extensions_mut().insert(RequestId(id.clone()));
+
+        let response = match refusal(&self.origins, protocol, &request) {
+            Some(problem) => axum::response::IntoResponse::into_response(problem),
+            None => {
+                let answer = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
+                let answer = tokio::time::timeout(timeout, answer)
+                    .instrument(span.clone())
+                    .await;
+                let failure = match answer {
+                    Ok(Ok(Ok(response))) => Ok(response),
+                    Ok(Err(_)) => {
+                        span.in_scope(|| tracing::error!("a handler panicked"));
+                        Err(Failure::Panic)
+                    }
+                    Err(_) => Err(Failure::Deadline),
+                };
+                failure.unwrap_or_else(|failure| failure.respond(protocol, content_type))
+            }
+        };
+        let mut response = finish(response, &id, &span);
+        if protocol != Protocol::Http {
+            correct_grpc_status(response.headers_mut());
+        }
+        let code = code(protocol, &response);
+        let elapsed = started.elapsed();
+        span.in_scope(|| {
+            tracing::debug!(code, elapsed_ms = elapsed.as_secs_f64() * 1e3, "request")
+        });
+        self.metrics.request(protocol, method, code, elapsed);
+        response
+    }
+
+    /// The name of what is called, out of a set that callers can't add to.
+    fn method(&self, protocol: Protocol, request: &Request) -> &'static str {
+        let path = request.uri().path();
+        let rpc = || RPCS.get(path).copied();
+        let name = match protocol {
+            Protocol::Grpc | Protocol::GrpcWeb => rpc(),
+            // Connect speaks HTTP to the paths of RPCs.
+            Protocol::Http => self.paths.name(request.method(), path).or_else(rpc),
+        };
+        name.unwrap_or("_OTHER")
+    }
+}
+
+/// What no handler is asked at all: what a page may not send, and what speaks something else to a
+/// path that speaks gRPC. (A layer of its own for each would cost every request a boxed future.)
+fn refusal(origins: &Origins, protocol: Protocol, request: &Request) -> Option<Problem> {
+    if let Some(problem) = cors::refusal(origins, request) {
+        return Some(problem);
+    }
+    let path = request.uri().path();
+    let is_grpc_only = path.starts_with("/delos.") || path.starts_with("/grpc.");
+    (protocol == Protocol::Http && is_grpc_only && RPCS.contains_key(path)).then(|| {
+        Problem::of_http(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "NOT_GRPC",
+            "The path speaks gRPC",
+            "this path speaks gRPC and gRPC-web; the same calls as JSON are under /v1, and /docs lists them",
+        )
+    })
 }
 
 /// A request that no handler answered.
@@ -134,31 +205,6 @@ pub(super) fn protocol(headers: &HeaderMap) -> (Protocol, Option<HeaderValue>) {
     (protocol, content_type.cloned())
 }
 
-/// The name of what is called, out of a set that callers can't add to.
-fn method(protocol: Protocol, request: &Request) -> telemetry::Label {
-    match protocol {
-        Protocol::Grpc | Protocol::GrpcWeb => RPCS
-            .get(request.uri().path())
-            .copied()
-            .unwrap_or("_OTHER")
-            .into(),
-        Protocol::Http => match request.extensions().get::<MatchedPath>() {
-            Some(path) => format!("{} {}", known_verb(request.method()), path.as_str()).into(),
-            None => "_OTHER".into(),
-        },
-    }
-}
-
-fn known_verb(method: &http::Method) -> &'static str {
-    match *method {
-        http::Method::GET => "GET",
-        http::Method::POST => "POST",
-        http::Method::HEAD => "HEAD",
-        http::Method::OPTIONS => "OPTIONS",
-        _ => "_OTHER",
-    }
-}
-
 /// The RPCs that are served, by path.
 static RPCS: LazyLock<HashMap<&'static str, &'static str>> = LazyLock::new(|| {
     let services = pb::descriptors()
@@ -201,20 +247,25 @@ fn request_id(headers: &HeaderMap) -> String {
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
-fn span(protocol: Protocol, method: &telemetry::Label, id: &str) -> Span {
-    let method = method.as_str();
-    let span = tracing::info_span!(
-        "request",
-        request_id = id,
-        method,
-        otel.name = method,
-        otel.kind = "server",
-        rpc.system.name = tracing::field::Empty,
-    );
-    if protocol != Protocol::Http {
-        span.record("rpc.system.name", "grpc");
+fn span(protocol: Protocol, method: &str, id: &str) -> Span {
+    // A field that is recorded later has the others parsed and written again.
+    match protocol {
+        Protocol::Http => tracing::info_span!(
+            "request",
+            request_id = id,
+            method,
+            otel.name = method,
+            otel.kind = "server",
+        ),
+        Protocol::Grpc | Protocol::GrpcWeb => tracing::info_span!(
+            "request",
+            request_id = id,
+            method,
+            otel.name = method,
+            otel.kind = "server",
+            rpc.system.name = "grpc",
+        ),
     }
-    span
 }
 
 /// How long the request may take: what the caller says, and never longer than we do.
@@ -250,7 +301,12 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 
 fn finish(mut response: Response, id: &str, span: &Span) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        // The router's word on which methods the path takes.
+        let allow = response.headers_mut().remove(header::ALLOW);
         response = problem.respond(id);
+        if let Some(allow) = allow {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
     }
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::from_str(id) {
@@ -342,9 +398,8 @@ pub(super) fn grpc_code(code: Code) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use axum::{Router, body::Body, middleware, routing::any};
+    use axum::{body::Body, routing::any};
     use http_body_util::BodyExt as _;
-    use tower::ServiceExt as _;
 
     use super::*;
 
@@ -383,19 +438,21 @@ mod tests {
 
     /// What the edge makes of a handler that panics or never answers.
     async fn ask(path: &str, content_type: &'static str) -> Response {
-        let edge_state = Edge {
+        let edge = Edge {
             metrics: Metrics::default(),
+            paths: Paths::new(),
             timeout: Duration::from_millis(20),
+            origins: Origins::None,
         };
         let router = Router::new()
             .route("/panics", any(panics))
-            .route("/never", any(never_answers))
-            .layer(middleware::from_fn_with_state(edge_state, edge));
+            .route("/never", any(never_answers));
         let request = Request::post(path)
             .header(header::CONTENT_TYPE, content_type)
             .header(REQUEST_ID, "req-1")
             .body(Body::empty());
-        router.oneshot(request.unwrap()).await.unwrap()
+        let edged = Edged::new(router, edge);
+        edged.oneshot(request.unwrap()).await.unwrap()
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ mod grpc;
 mod health;
 mod ofrep;
 pub mod openapi;
+mod paths;
 pub mod pb;
 mod rest;
 mod router;
@@ -23,4 +24,4 @@ mod timestamp;
 
 pub use cors::Origins;
 pub use health::Readiness;
-pub use router::{Routes, router};
+pub use router::{Routes, Served, router};

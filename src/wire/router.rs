@@ -12,11 +12,13 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use tonic::service::Routes as TonicRoutes;
 use tonic_web::GrpcWebLayer;
+use tower::Layer as _;
+use tower_http::cors::Cors;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
     cors,
-    edge::{self, Edge},
+    edge::{self, Edge, Edged},
     error::Problem,
     flagd::{
         self, Flagd,
@@ -29,6 +31,7 @@ use super::{
     health::{self, Readiness},
     ofrep::{self, Ofrep},
     openapi,
+    paths::Paths,
     pb::{
         self, audit_service_server::AuditServiceServer, deploy_service_server::DeployServiceServer,
         traffic_service_server::TrafficServiceServer,
@@ -58,15 +61,21 @@ pub struct Routes {
     pub timeout: Duration,
 }
 
+/// The routes of every protocol, behind what each request goes through. Cheap to clone.
+pub type Served = Cors<Edged>;
+
 /// The routes of every protocol, with what each request goes through.
 ///
 /// # Errors
 /// The compiled contract can't be reflected, which is a bug.
-pub fn router(parts: Routes) -> Result<Router, tonic_reflection::server::Error> {
+pub fn router(parts: Routes) -> Result<Served, tonic_reflection::server::Error> {
     let edge = Edge {
         metrics: parts.service.metrics().clone(),
+        paths: Paths::new(),
         timeout: parts.timeout,
+        origins: parts.origins.clone(),
     };
+    let cors = cors::layer(&parts.origins);
     let grpc = grpc_routes(&parts)?;
     let router = Router::new()
         .merge(rest_routes(&parts))
@@ -74,14 +83,8 @@ pub fn router(parts: Routes) -> Result<Router, tonic_reflection::server::Error> 
         .merge(operations(parts.readiness, parts.telemetry))
         .merge(grpc)
         .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(
-            parts.origins.clone(),
-            cors::guard,
-        ))
-        .layer(middleware::from_fn_with_state(edge, edge::edge))
-        .layer(cors::layer(&parts.origins));
-    Ok(router)
+        .method_not_allowed_fallback(method_not_allowed);
+    Ok(cors.layer(Edged::new(router, edge)))
 }
 
 fn grpc_routes(parts: &Routes) -> Result<Router, tonic_reflection::server::Error> {
@@ -108,8 +111,7 @@ fn grpc_routes(parts: &Routes) -> Result<Router, tonic_reflection::server::Error
     Ok(routes
         .into_axum_router()
         .reset_fallback()
-        .route_layer(GrpcWebLayer::new())
-        .route_layer(middleware::from_fn(only_grpc)))
+        .route_layer(GrpcWebLayer::new()))
 }
 
 /// What the providers of OpenFeature's SDKs call.
@@ -171,20 +173,6 @@ async fn metrics(State(telemetry): State<Arc<Telemetry>>) -> Response {
             Problem::from(crate::service::Error::Internal).into_response()
         }
     }
-}
-
-/// Tells who sends something else to a gRPC path where to go.
-async fn only_grpc(request: Request, next: middleware::Next) -> Response {
-    if edge::protocol(request.headers()).0 != Protocol::Http {
-        return next.run(request).await;
-    }
-    Problem::of_http(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "NOT_GRPC",
-        "The path speaks gRPC",
-        "this path speaks gRPC and gRPC-web; the same calls as JSON are under /v1, and /docs lists them",
-    )
-    .into_response()
 }
 
 async fn not_found(request: Request) -> Response {

@@ -85,6 +85,13 @@ impl DeployService for Echo {
         Self::refuse()
     }
 
+    async fn report_gate_condition(
+        &self,
+        _: Request<pb::ReportGateConditionRequest>,
+    ) -> Result<Response<pb::ReportGateConditionResponse>, Status> {
+        Self::refuse()
+    }
+
     async fn cancel_deployment(
         &self,
         _: Request<pb::CancelDeploymentRequest>,

@@ -82,5 +82,6 @@ pub(crate) fn example() -> ResolveVersionResponse {
         attributes: attributes
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),
+        stale_seconds: 0,
     }
 }

@@ -6,7 +6,7 @@ use axum::{
     extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     service::Service,
-    wire::{convert::stale_seconds, etag},
+    wire::{convert::stale_seconds, etag::IfNoneMatch},
 };
 
 /// Every flag's value for a context.
@@ -90,7 +90,7 @@ pub(super) struct Refetch {
 pub(super) async fn flags(
     State(ofrep): State<Ofrep>,
     query: Result<Query<Refetch>, QueryRejection>,
-    headers: HeaderMap,
+    known: IfNoneMatch,
     asked: Asked,
 ) -> Result<Response, EvaluationFailure> {
     let Asked {
@@ -132,7 +132,7 @@ pub(super) async fn flags(
         });
         body = json(&answer)?;
     }
-    let known = etag::is_known(&headers, &etag);
+    let known = known.names(&etag);
     let headers = [
         (header::ETAG, etag),
         (header::CACHE_CONTROL, "no-cache".to_owned()),

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use super::extract::Query;
 use crate::{
     service::Service,
-    wire::{convert::stale_seconds, error::Problem, etag, grpc::KEEP_ALIVE, pb},
+    wire::{convert::stale_seconds, error::Problem, etag::IfNoneMatch, grpc::KEEP_ALIVE, pb},
 };
 
 /// Say which version to serve
@@ -30,7 +30,7 @@ use crate::{
 )]
 pub(super) async fn resolve(
     State(service): State<Service>,
-    headers: HeaderMap,
+    known: IfNoneMatch,
     Query(message): Query<pb::ResolveVersionRequest>,
 ) -> Result<Response, Problem> {
     let split = service.resolve(
@@ -48,7 +48,7 @@ pub(super) async fn resolve(
         assignment.deployment_id.simple(),
         assignment.version
     );
-    let known = etag::is_known(&headers, &etag);
+    let known = known.names(&etag);
     let etag = [
         (header::ETAG, etag),
         (header::CACHE_CONTROL, "no-cache".to_owned()),
