@@ -219,7 +219,7 @@ impl Condition {
             Source::Run(id) => format!("{kind} of evaluation run '{id}'"),
             Source::Dataset(id) => format!("{kind} on dataset '{id}'"),
             Source::SameGate => format!("{kind} of the same evaluation run"),
-            Source::Outside => format!("{kind}, decided outside"),
+            Source::Outside => format!("{kind} (decided outside)"),
         }
     }
 

@@ -439,41 +439,54 @@ async fn reaches(service: &Binary, id: &str, expected: &str) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_gate_survives_a_kill_in_each_phase_and_its_run_is_started_once() {
-    for storage in [Storage::SqliteFile, Storage::Postgres] {
-        let eval = Eval::start().await;
-        eval.fault(Fault::Mute);
-        let files = tempfile::tempdir().unwrap();
-        let (service, settings) = start(storage, files.path(), &eval).await;
-        service.wait_until_ready().await;
-        post(
-            &service,
-            "/v1/quality-gates",
-            gate(&[score(("dataset_id", "golden-set"))], true),
-        )
-        .await;
-        let created = post(&service, "/v1/deployments", deployment(2)).await;
-        let id = created["deployment"]["id"].as_str().unwrap().to_owned();
-        let until = async |what: &str, holds: &dyn Fn() -> bool| {
-            let patience = Instant::now() + PATIENCE;
-            while !holds() {
-                assert!(Instant::now() < patience, "{what}");
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        // While it asks.
-        until("it is never asked", &|| eval.calls() > 0).await;
-        service.kill();
-        eval.fault(Fault::None);
-        let service = Binary::start(&settings);
-        // While the run waits.
-        until("no run is started", &|| eval.started() > 0).await;
-        service.kill();
-        let service = Binary::start(&settings);
-        eval.complete(0.95);
-        reaches(&service, &id, "COMPLETED").await;
-        assert_eq!(eval.started(), 1);
+/// Kills the service while it asks, and while the run waits. Each time the next process takes over
+/// when the lease of the one before has ended.
+async fn a_gate_survives_a_kill_in_each_phase(storage: Storage) {
+    let eval = Eval::start().await;
+    eval.fault(Fault::Mute);
+    let files = tempfile::tempdir().unwrap();
+    let (service, settings) = start(storage, files.path(), &eval).await;
+    service.wait_until_ready().await;
+    post(
+        &service,
+        "/v1/quality-gates",
+        gate(&[score(("dataset_id", "golden-set"))], true),
+    )
+    .await;
+    let created = post(&service, "/v1/deployments", deployment(2)).await;
+    let id = created["deployment"]["id"].as_str().unwrap().to_owned();
+    let until = async |what: &str, holds: &dyn Fn() -> bool| {
+        let patience = Instant::now() + PATIENCE;
+        while !holds() {
+            assert!(Instant::now() < patience, "{what}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    // While it asks.
+    until("it is never asked", &|| eval.calls() > 0).await;
+    service.kill();
+    eval.fault(Fault::None);
+    let service = Binary::start(&settings);
+    // While the run waits.
+    until("no run is started", &|| eval.started() > 0).await;
+    service.kill();
+    let service = Binary::start(&settings);
+    eval.complete(0.95);
+    reaches(&service, &id, "COMPLETED").await;
+    assert_eq!(eval.started(), 1);
+}
+
+mod a_gate_survives_a_kill_in_each_phase_and_its_run_is_started_once {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn sqlite_file() {
+        a_gate_survives_a_kill_in_each_phase(Storage::SqliteFile).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn postgres() {
+        a_gate_survives_a_kill_in_each_phase(Storage::Postgres).await;
     }
 }
 
