@@ -66,7 +66,21 @@ class Provider:
         provider = FlagdProvider(
             host="127.0.0.1", port=port, tls=False, resolver_type=self.mode, **named
         )
-        (api.set_provider_and_wait if available else api.set_provider)(provider)
+        if not available:
+            api.set_provider(provider)
+            return
+        # A stream of events begins with all flags, as if each had changed; that is none of a
+        # scenario's changes.
+        told = threading.Event()
+
+        def heard(details) -> None:
+            told.set()
+
+        self.client.add_handler(EVENTS["change"], heard)
+        api.set_provider_and_wait(provider)
+        if self.mode == ResolverType.RPC:
+            told.wait(10)
+        self.client.remove_handler(EVENTS["change"], heard)
 
     def listen(self, listener: int, event: str) -> None:
         def heard(details) -> None:

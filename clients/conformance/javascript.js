@@ -34,8 +34,24 @@ export class Provider {
     const domain = String((this.#opened += 1));
     this.#client = OpenFeature.getClient(domain);
     const provider = new FlagdProvider({ host: "127.0.0.1", port, resolverType: this.#mode, ...options });
-    if (available) await OpenFeature.setProviderAndWait(domain, provider);
-    else OpenFeature.setProvider(domain, provider);
+    if (!available) {
+      OpenFeature.setProvider(domain, provider);
+      return;
+    }
+    const told = this.#mode === "rpc" && this.#toldOfAll();
+    await OpenFeature.setProviderAndWait(domain, provider);
+    await told;
+  }
+
+  /** A stream of events begins with all flags, as if each had changed; that is none of a scenario's changes. */
+  #toldOfAll() {
+    return new Promise((resolve) => {
+      const handler = () => {
+        this.#client.removeHandler(EVENTS.change, handler);
+        resolve();
+      };
+      this.#client.addHandler(EVENTS.change, handler);
+    });
   }
 
   listen(event, heard) {
