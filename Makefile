@@ -48,6 +48,10 @@ advisories: ## Check the dependencies against the advisory database (needs GitHu
 bench: ## Measure side by side with bare servers, pgbench and other flag servers, and print the ratios
 	scripts/bench
 
+.PHONY: simulate
+simulate: ## Simulate rollouts: how often the analysis is wrong, and how fast it is right
+	scripts/simulate --check
+
 .PHONY: openapi
 openapi: ## Generate openapi/openapi.json anew
 	cargo run --locked --quiet -- openapi > openapi/openapi.json.new

@@ -5,6 +5,7 @@
 //! deployment and its traffic, `plan` the steps of a strategy, and `decide` what is to be done
 //! next. Time comes in as a value.
 
+pub mod analysis;
 pub mod audit;
 pub mod bucket;
 pub mod convergence;

@@ -1,0 +1,30 @@
+//! Whether a rollout is good enough to go on, so bad that it has to be rolled back, or neither.
+//!
+//! Every metric is a number between 0 and 1 for each unit (user or session), more of which is
+//! better. `moments` is what is kept of them, `likelihood` how much speaks against a level or a
+//! difference, `sequence` how much of it is enough however often one looks, `policy` what is asked
+//! for, `evidence` what was seen, `checks` and `guards` what each check says of it, `judge` what
+//! follows, and `verdict` how it is told.
+//! `docs/analysis.md` has the formulas and what they come to in simulations.
+
+mod checks;
+mod evidence;
+mod guards;
+mod judge;
+mod likelihood;
+mod moments;
+mod policy;
+mod sequence;
+mod verdict;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+pub use evidence::{Assigned, Calls, Evidence, MetricEvidence, Recent, Stratum};
+pub use judge::judge;
+pub use likelihood::{Difference, Level, Measured};
+pub use moments::Moments;
+pub use policy::{AnalysisPolicy, Breaker, Comparison, Floor, Metric, WithoutEvidence};
+pub use sequence::Sequence;
+pub use verdict::{Analysis, Check, Numbers, Overall, Subject, Verdict};

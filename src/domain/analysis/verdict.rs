@@ -1,0 +1,130 @@
+//! What was found, with its numbers.
+
+use super::policy::Metric;
+use crate::domain::Timestamp;
+
+/// What a check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is shown to be good enough.
+    Good,
+    /// It is shown to be bad.
+    Bad,
+    /// Neither is shown.
+    NoEvidence,
+}
+
+/// What was checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Whether most of the candidate's last calls failed.
+    Breaker,
+    /// A metric beside that of the version before.
+    Comparison(Metric),
+    /// Quality beside its floor.
+    Floor,
+    /// Whether the stable version itself has fallen, in a metric.
+    Provider(Metric),
+    /// Whether the arms have as many units as they should.
+    Assignment,
+}
+
+/// The numbers of a check.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Numbers {
+    /// What was measured: a difference (−1 to 1) for a comparison and for the provider, otherwise
+    /// a level or share (0 to 1).
+    pub estimate: f64,
+    /// How far it can be off: for BAD the highest value that is not excluded, otherwise the
+    /// lowest. For the breaker the stable version's share; for assignments the lowest or highest
+    /// share that is not excluded, whichever is nearer to the one that was meant.
+    pub bound: f64,
+    /// What the bound is held against.
+    pub threshold: f64,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// What was checked.
+    pub subject: Subject,
+    /// What was found.
+    pub verdict: Verdict,
+    /// Whether it stops an advance whatever the policy says about missing evidence.
+    pub blocks: bool,
+    /// The candidate's units, or calls.
+    pub n_candidate: u64,
+    /// The stable version's.
+    pub n_stable: u64,
+    /// The numbers, where there are enough units for any.
+    pub numbers: Option<Numbers>,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// What it comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Overall {
+    /// Roll back.
+    RollBack {
+        /// Why, for people.
+        why: String,
+    },
+    /// Give up: it was held until its deadline.
+    Fail {
+        /// Why, for people.
+        why: String,
+    },
+    /// Stay at this share.
+    Hold {
+        /// Why, for people.
+        why: String,
+        /// When it fails, or whatever the policy says.
+        until: Timestamp,
+    },
+    /// Nothing stands against the next step.
+    Good,
+}
+
+/// The answer: every check, and what they come to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Analysis {
+    /// Every check, in the order in which they count.
+    pub checks: Vec<Check>,
+    /// What they come to.
+    pub overall: Overall,
+}
+
+impl Check {
+    pub(super) fn new(subject: Subject, verdict: Verdict, units: (u64, u64), why: String) -> Self {
+        Self {
+            subject,
+            verdict,
+            blocks: false,
+            n_candidate: units.0,
+            n_stable: units.1,
+            numbers: None,
+            why,
+        }
+    }
+
+    pub(super) fn with(mut self, estimate: f64, bound: f64, threshold: f64) -> Self {
+        self.numbers = Some(Numbers {
+            estimate,
+            bound,
+            threshold,
+        });
+        self
+    }
+
+    pub(super) fn blocking(mut self) -> Self {
+        self.blocks = true;
+        self
+    }
+
+    /// What was reported cannot be, so that nothing follows from it.
+    pub(super) fn impossible(subject: Subject, what: &str) -> Self {
+        let why = format!("what was counted of {what} is impossible; telemetry is broken");
+        Self::new(subject, Verdict::NoEvidence, (0, 0), why).blocking()
+    }
+}
