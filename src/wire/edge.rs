@@ -400,6 +400,7 @@ pub(super) fn grpc_code(code: Code) -> &'static str {
 mod tests {
     use axum::{body::Body, routing::any};
     use http_body_util::BodyExt as _;
+    use utoipa::openapi::OpenApi;
 
     use super::*;
 
@@ -440,7 +441,7 @@ mod tests {
     async fn ask(path: &str, content_type: &'static str) -> Response {
         let edge = Edge {
             metrics: Metrics::default(),
-            paths: Paths::new(),
+            paths: Paths::new(&OpenApi::default()),
             timeout: Duration::from_millis(20),
             origins: Origins::None,
         };

@@ -2,8 +2,7 @@
 
 use http::Method;
 use matchit::Router;
-
-use super::openapi;
+use utoipa::openapi::OpenApi;
 
 /// What is served beside what the OpenAPI document describes.
 const UNDOCUMENTED: [&str; 8] = [
@@ -26,8 +25,8 @@ struct Names([&'static str; VERBS.len()]);
 const VERBS: [&str; 5] = ["GET", "POST", "HEAD", "OPTIONS", "_OTHER"];
 
 impl Paths {
-    pub(super) fn new() -> Self {
-        let document = openapi::document();
+    /// Those that a document describes, and those that none does.
+    pub(super) fn new(document: &OpenApi) -> Self {
         let documented = document.paths.paths.keys().map(String::as_str);
         let mut router = Router::new();
         for path in documented.chain(UNDOCUMENTED) {
@@ -53,10 +52,11 @@ impl Paths {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::openapi;
 
     #[test]
     fn every_path_has_a_name_and_no_caller_can_make_one() {
-        let paths = Paths::new();
+        let paths = Paths::new(&openapi::document());
         for (method, path, name) in [
             (Method::GET, "/v1/deployments", Some("GET /v1/deployments")),
             (

@@ -69,16 +69,17 @@ pub type Served = Cors<Edged>;
 /// # Errors
 /// The compiled contract can't be reflected, which is a bug.
 pub fn router(parts: Routes) -> Result<Served, tonic_reflection::server::Error> {
+    let (rest, paths) = rest_routes(&parts);
     let edge = Edge {
         metrics: parts.service.metrics().clone(),
-        paths: Paths::new(),
+        paths,
         timeout: parts.timeout,
         origins: parts.origins.clone(),
     };
     let cors = cors::layer(&parts.origins);
     let grpc = grpc_routes(&parts)?;
     let router = Router::new()
-        .merge(rest_routes(&parts))
+        .merge(rest)
         .merge(flagd_routes(&parts))
         .merge(operations(parts.readiness, parts.telemetry))
         .merge(grpc)
@@ -131,7 +132,8 @@ fn flagd_routes(parts: &Routes) -> Router {
     evaluation.merge(sync.route_layer(GrpcWebLayer::new()))
 }
 
-fn rest_routes(parts: &Routes) -> Router {
+/// REST and OFREP with their documentation, and the paths that are served.
+fn rest_routes(parts: &Routes) -> (Router, Paths) {
     let (routes, mut document) = rest::routes();
     let (flags, of_flags) = ofrep::routes();
     document.merge(of_flags);
@@ -143,8 +145,10 @@ fn rest_routes(parts: &Routes) -> Router {
         service: parts.service.clone(),
         readiness: parts.readiness.clone(),
     };
-    let docs = SwaggerUi::new("/docs").url("/openapi.json", openapi::complete(document));
-    routes.with_state(state).merge(flags).merge(docs)
+    let document = openapi::complete(document);
+    let paths = Paths::new(&document);
+    let docs = SwaggerUi::new("/docs").url("/openapi.json", document);
+    (routes.with_state(state).merge(flags).merge(docs), paths)
 }
 
 fn operations(readiness: Readiness, telemetry: Arc<Telemetry>) -> Router {
