@@ -102,17 +102,13 @@ pub(super) async fn flags(
     if let Some(told) = query.ok().and_then(|query| query.0.flag_config_etag) {
         wait_for_revision(&ofrep.service, &environment, &told).await?;
     }
-    let (mut splits, revision) =
-        ofrep
-            .service
-            .resolve_all(&environment, &targeting_key, preview)?;
+    let (splits, revision) = ofrep
+        .service
+        .resolve_all(&environment, &targeting_key, preview)?;
     let has_targeting_key = !targeting_key.is_empty();
-    let mut staleness = None;
-    let evaluations = splits.iter_mut().map(|split| {
-        // It is the same for all, and said once.
-        staleness = split.staleness.take();
-        Evaluation::new(split, has_targeting_key)
-    });
+    let evaluations = splits
+        .iter()
+        .map(|split| Evaluation::new(split, has_targeting_key));
     let mut answer = BulkEvaluation {
         flags: evaluations.collect(),
         event_streams: [EventStream {
@@ -125,6 +121,8 @@ pub(super) async fn flags(
     };
     let mut body = json(&answer)?;
     let etag = etag(revision, &body);
+    // It is the same for all.
+    let staleness = splits.first().and_then(|split| split.staleness);
     if staleness.is_some() {
         // An answer that grows older is still the same.
         answer.metadata = Some(BulkMetadata {

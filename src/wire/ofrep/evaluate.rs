@@ -66,7 +66,7 @@ impl Evaluation {
         let Split {
             assignment,
             traffic,
-            staleness,
+            ..
         } = split;
         let reason = match assignment.arm {
             Arm::Preview => Reason::TargetingMatch,
@@ -86,7 +86,8 @@ impl Evaluation {
                 revision: traffic.revision,
                 environment: traffic.environment.to_string(),
                 prompt_id: traffic.prompt_id.to_string(),
-                stale_seconds: staleness.map(|_| stale_seconds(*staleness)),
+                // Of all flags at once that is said once.
+                stale_seconds: None,
             },
         }
     }
@@ -124,7 +125,12 @@ pub(super) async fn flag(
         .service
         .resolve(&environment, &prompt_id, &targeting_key, preview);
     match split {
-        Ok(split) => Ok(Json(Evaluation::new(&split, !targeting_key.is_empty()))),
+        Ok(split) => {
+            let mut evaluation = Evaluation::new(&split, !targeting_key.is_empty());
+            evaluation.metadata.stale_seconds =
+                split.staleness.map(|_| stale_seconds(split.staleness));
+            Ok(Json(evaluation))
+        }
         Err(error) => Err(EvaluationFailure::from(error).of_flag(Some(prompt_id))),
     }
 }
