@@ -143,10 +143,7 @@ impl Reconciler {
     /// take their time, and those that need none must not wait for them.
     async fn gather(&self, claim: &Claim, deployment: Box<Deployment>) {
         let Ok(room) = Arc::clone(&self.gathering).try_acquire_owned() else {
-            let delay = Duration::from_secs(1);
-            if let Err(error) = self.service.store().put_off(claim, delay).await {
-                tracing::debug!(%error, deployment_id = %claim.deployment_id, "it could not be put off; its lease will end");
-            }
+            self.put_off_by(claim, Duration::from_secs(1)).await;
             return;
         };
         let (reconciler, claim) = (self.clone(), claim.clone());
@@ -190,7 +187,12 @@ impl Reconciler {
                 tracing::error!(%error, %deployment_id, ?delay, "a deployment can't be moved; it is tried again later")
             }
         }
+        self.put_off_by(claim, delay).await;
+    }
+
+    async fn put_off_by(&self, claim: &Claim, delay: Duration) {
         if let Err(error) = self.service.store().put_off(claim, delay).await {
+            let deployment_id = claim.deployment_id;
             tracing::debug!(%error, %deployment_id, "it could not be put off; its lease will end");
         }
     }

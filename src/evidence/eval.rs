@@ -43,13 +43,6 @@ pub struct Results {
     pub cost_usd: Option<f64>,
 }
 
-/// A run that was started.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Started {
-    /// The run.
-    pub run_id: String,
-}
-
 impl Eval {
     /// The service at `host:port`. Nothing is connected to before it is asked.
     ///
@@ -148,11 +141,11 @@ impl Eval {
     }
 
     /// Starts a run of the deployment's version over a dataset, under a name by which it is found
-    /// again.
+    /// again, and returns its id.
     ///
     /// # Errors
     /// There was no answer; it may have been started or not.
-    pub async fn start(&self, dataset: &str, deployment: &Deployment) -> Result<Started, NoAnswer> {
+    pub async fn start(&self, dataset: &str, deployment: &Deployment) -> Result<String, NoAnswer> {
         let request = CreateEvalRunRequest {
             name: name_of_run(dataset, deployment),
             description: format!(
@@ -175,7 +168,7 @@ impl Eval {
         };
         let answer = self.0.ask(Kind::Write, ask).await?;
         let run = answer.eval_run.unwrap_or_default();
-        Ok(Started { run_id: run.id })
+        Ok(run.id)
     }
 }
 

@@ -89,9 +89,9 @@ impl Service {
             return Look::NotYet("another replica looks after it".into());
         }
         match self.sources.eval.start(dataset, deployment).await {
-            Ok(started) => {
-                tracing::info!(deployment_id = %deployment.id, run_id = %started.run_id, dataset, "an evaluation run was started");
-                Look::NotYet(format!("run {} was started", started.run_id))
+            Ok(run_id) => {
+                tracing::info!(deployment_id = %deployment.id, %run_id, dataset, "an evaluation run was started");
+                Look::NotYet(format!("run {run_id} was started"))
             }
             Err(NoAnswer::Unknown(said)) => Look::Unusable(format!(
                 "no run can be started over dataset '{dataset}': {said}"
