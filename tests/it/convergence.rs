@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use delos_deploy::wire::pb::{
-    WatchTrafficRequest, WatchTrafficResponse, traffic_service_client::TrafficServiceClient,
-};
+use delos_deploy::wire::pb::WatchTrafficResponse;
 use serde_json::{Value, json};
-use tonic::{Streaming, transport::Channel};
+use tonic::Streaming;
 
-use crate::harness::{App, Storage, binary::Binary, http, on_every_storage, postgres, settings};
+use crate::harness::{
+    self, App, Storage, binary::Binary, http, on_every_storage, postgres, settings,
+};
 
 fn deployment(version: i32, strategy: &str) -> Value {
     json!({
@@ -20,14 +20,9 @@ fn deployment(version: i32, strategy: &str) -> Value {
     })
 }
 
+/// Watches, and has been sent all there is.
 async fn watch(address: &str) -> Streaming<WatchTrafficResponse> {
-    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
-    let mut client = TrafficServiceClient::new(channel.connect().await.unwrap());
-    let request = WatchTrafficRequest {
-        environment: "production".into(),
-        revision: 0,
-    };
-    let mut stream = client.watch_traffic(request).await.unwrap().into_inner();
+    let mut stream = harness::watch(address).await;
     stream.message().await.unwrap().unwrap();
     stream
 }

@@ -10,7 +10,7 @@ use crate::harness::{
     App, Storage,
     binary::Binary,
     eval::{Eval, Fault, run_of},
-    http, on_every_storage, settings,
+    http, on_every_storage, settings, until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -455,20 +455,13 @@ async fn a_gate_survives_a_kill_in_each_phase(storage: Storage) {
     .await;
     let created = post(&service, "/v1/deployments", deployment(2)).await;
     let id = created["deployment"]["id"].as_str().unwrap().to_owned();
-    let until = async |what: &str, holds: &dyn Fn() -> bool| {
-        let patience = Instant::now() + PATIENCE;
-        while !holds() {
-            assert!(Instant::now() < patience, "{what}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
     // While it asks.
-    until("it is never asked", &|| eval.calls() > 0).await;
+    until("it is never asked", async || eval.calls() > 0).await;
     service.kill();
     eval.fault(Fault::None);
     let service = Binary::start(&settings);
     // While the run waits.
-    until("no run is started", &|| eval.started() > 0).await;
+    until("no run is started", async || eval.started() > 0).await;
     service.kill();
     let service = Binary::start(&settings);
     eval.complete(0.95);

@@ -14,18 +14,16 @@ use delos_deploy::{
     },
     telemetry::Metrics,
     traffic::{Cache, Table},
-    wire::pb::{
-        WatchTrafficRequest, WatchTrafficResponse, traffic_service_client::TrafficServiceClient,
-    },
 };
 use redis::TypedCommands as _;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tonic::{Streaming, transport::Channel};
 use uuid::Uuid;
 
-use crate::harness::{Storage, binary::Binary, http, proxy::Proxy, redis::Redis, settings};
+use crate::harness::{
+    Storage, binary::Binary, http, proxy::Proxy, redis::Redis, settings, until, watch,
+};
 
 const RESOLVE: &str = "/v1/environments/production/prompts/greeting/version";
 
@@ -105,14 +103,6 @@ async fn deploy(service: &Binary, version: i32, strategy: &str) -> Value {
         .unwrap();
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.json()["deployment"].clone()
-}
-
-async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(30);
-    while !holds().await {
-        assert!(Instant::now() < patience, "{what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,7 +202,7 @@ async fn what_a_stranger_has_put_into_redis_ends_when_the_database_answers() {
     let second = setting.start().await;
     let served = get(&second, RESOLVE).await.json();
     assert_eq!(served["version"], 666, "nothing else is known");
-    let mut stream = watch(&second).await;
+    let mut stream = watch(&second.address).await;
     let told = stream.message().await.unwrap().unwrap();
     assert_eq!(told.revision, NEVER_REACHED);
 
@@ -238,16 +228,6 @@ async fn what_a_stranger_has_put_into_redis_ends_when_the_database_answers() {
         (&json!(1), &json!("DEPLOYMENT_STATUS_COMPLETED"))
     );
     assert_eq!(get(&second, RESOLVE).await.json()["revision"], "2");
-}
-
-async fn watch(service: &Binary) -> Streaming<WatchTrafficResponse> {
-    let channel = Channel::from_shared(format!("http://{}", service.address)).unwrap();
-    let mut client = TrafficServiceClient::new(channel.connect().await.unwrap());
-    let request = WatchTrafficRequest {
-        environment: "production".into(),
-        revision: 0,
-    };
-    client.watch_traffic(request).await.unwrap().into_inner()
 }
 
 #[tokio::test(flavor = "multi_thread")]

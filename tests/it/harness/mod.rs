@@ -11,7 +11,11 @@ pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod rpc;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use delos_deploy::{
@@ -23,12 +27,13 @@ use delos_deploy::{
     store::Store,
     telemetry::Telemetry,
     wire::pb::{
-        audit_service_client::AuditServiceClient, deploy_service_client::DeployServiceClient,
+        WatchTrafficRequest, WatchTrafficResponse, audit_service_client::AuditServiceClient,
+        deploy_service_client::DeployServiceClient, traffic_service_client::TrafficServiceClient,
     },
 };
 use serde_json::Value;
 use tokio::task::JoinHandle;
-use tonic::transport::Channel;
+use tonic::{Streaming, transport::Channel};
 
 /// Where the service under test keeps deployments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,6 +244,26 @@ impl App {
     pub(crate) fn stop(&self, how: Stop) {
         self.stopper.stop(how);
     }
+}
+
+/// Waits until something holds; panics with `what` is wrong where it does not within 30 seconds.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(Instant::now() < patience, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Watches the traffic of production from a snapshot on, over a connection of its own.
+pub(crate) async fn watch(address: &str) -> Streaming<WatchTrafficResponse> {
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+    let mut client = TrafficServiceClient::new(channel.connect().await.unwrap());
+    let request = WatchTrafficRequest {
+        environment: "production".into(),
+        revision: 0,
+    };
+    client.watch_traffic(request).await.unwrap().into_inner()
 }
 
 /// Waits until a service says that it is ready.
