@@ -7,10 +7,11 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 const INCLUDE: &str = "proto";
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "deploy/v1/deploy.proto",
     "deploy/v1/audit.proto",
     "deploy/v1/traffic.proto",
+    "deploy/v1/telemetry.proto",
 ];
 const FLAGD: [&str; 3] = [
     "flagd/evaluation/v1/evaluation.proto",

@@ -35,7 +35,7 @@ impl MigrationTrait for Migration {
 
 /// What belongs to a deployment, in a row, so that it is read with it in one statement: its
 /// strategy, its metadata as an object, and whether there are gate results to be read.
-fn details(database: sea_orm::DbBackend) -> String {
+pub(crate) fn details(database: sea_orm::DbBackend) -> String {
     let object = if database == sea_orm::DbBackend::Postgres {
         "json_object_agg"
     } else {
