@@ -24,6 +24,8 @@ pub struct Config {
     pub default_environment: Environment,
     /// How long gates may wait for their evidence.
     pub gate_timeout: Duration,
+    /// How long outcomes are kept one by one.
+    pub outcome_retention: Duration,
     /// `host:port` of the Eval service, which has the gates' evidence.
     pub eval_endpoint: String,
     /// `host:port` of the Prompt service, where it is to be asked whether a version exists.
@@ -228,6 +230,12 @@ const VARIABLES: &[Variable] = &[
         "How long gates may wait for their evidence",
     ),
     variable(
+        "DELOS_OUTCOME_RETENTION_HOURS",
+        "72",
+        "a whole number of hours, 24 to 8784",
+        "How long outcomes are kept one by one; what they add up to is kept",
+    ),
+    variable(
         "DELOS_OBSERVE_ENDPOINT",
         "localhost:9000",
         "host:port",
@@ -325,6 +333,7 @@ impl Source {
             default_environment: self.default_environment(),
             telemetry: self.telemetry(environment),
             gate_timeout: self.seconds("DELOS_GATE_TIMEOUT_SECONDS", 1..=31_536_000),
+            outcome_retention: self.hours("DELOS_OUTCOME_RETENTION_HOURS", 24..=8784),
             eval_endpoint: self.host_port("DELOS_EVAL_ENDPOINT"),
             prompt_endpoint: self.prompt_endpoint(),
             redis_url: self.redis_url(),
@@ -513,6 +522,13 @@ impl Source {
         Duration::from_secs(seconds.unwrap_or_default())
     }
 
+    fn hours(&mut self, name: &'static str, range: std::ops::RangeInclusive<u64>) -> Duration {
+        let hours = self.parsed(name, |text| {
+            text.parse().ok().filter(|hours| range.contains(hours))
+        });
+        Duration::from_hours(hours.unwrap_or_default())
+    }
+
     fn prompt_endpoint(&mut self) -> Option<String> {
         let name = "DELOS_PROMPT_ENDPOINT";
         (!self.text(name).is_empty()).then(|| self.host_port(name))
@@ -603,6 +619,7 @@ mod tests {
             ("DELOS_EVAL_ENDPOINT", "localhost"),
             ("DELOS_PROMPT_ENDPOINT", "localhost:0"),
             ("DELOS_GATE_TIMEOUT_SECONDS", "0"),
+            ("DELOS_OUTCOME_RETENTION_HOURS", "1"),
             ("DELOS_OBSERVE_ENDPOINT", ":9000"),
             ("DELOS_TRACING_ENABLED", "yes"),
             ("DELOS_TRACING_SAMPLING", "1.5"),

@@ -28,7 +28,7 @@ use crate::{
     config::{Config, Listen},
     evidence::{Eval, Prompts},
     reconciler::Reconciler,
-    service::{Service, Sources},
+    service::{self, Service, Sources},
     store::{self, Backend, Store},
     telemetry::Telemetry,
     traffic::{self, Cache},
@@ -83,6 +83,9 @@ pub struct Server {
     stop: Stopper,
     tasks: TaskTracker,
     stop_tasks: CancellationToken,
+    /// Cancelled once no request can report outcomes any more.
+    stop_outcomes: CancellationToken,
+    outcome_retention: Duration,
     runs_reconciler: bool,
     cache: Option<Cache>,
     /// Rings when there may be something new in the storage.
@@ -184,6 +187,8 @@ impl Server {
             stop: Stopper(Arc::new(watch::Sender::new(None))),
             tasks: TaskTracker::new(),
             stop_tasks: CancellationToken::new(),
+            stop_outcomes: CancellationToken::new(),
+            outcome_retention: config.outcome_retention,
             runs_reconciler: true,
             cache,
             hint: Arc::new(Notify::new()),
@@ -225,6 +230,7 @@ impl Server {
         ));
         let feeders = self.start_feeding();
         let cache = self.start_cache();
+        let outcomes = self.start_outcomes();
         let opening = self.tasks.spawn(open_storage(
             self.service.store().clone(),
             Arc::clone(&self.hint),
@@ -258,8 +264,9 @@ impl Server {
         {
             tracing::warn!("requests were still in flight when the time to finish them was up");
         }
+        self.stop_outcomes.cancel();
         let tasks = reconciler.into_iter().chain([check, opening]);
-        for task in tasks.chain(feeders).chain(cache) {
+        for task in tasks.chain(feeders).chain(cache).chain(outcomes) {
             // A panic there is on record already.
             let _ = task.await;
         }
@@ -300,6 +307,20 @@ impl Server {
             self.tasks.spawn(listen),
             self.tasks.spawn(report),
         ]
+    }
+
+    /// Stores outcomes as they are reported, and forgets them in time.
+    fn start_outcomes(&self) -> Vec<JoinHandle<()>> {
+        let (service, stop) = (self.service.clone(), self.stop_outcomes.clone());
+        let look_after = service::look_after_outcomes(
+            service.in_background(),
+            self.outcome_retention,
+            self.stop_tasks.clone(),
+        );
+        let collector = service.collector();
+        let collect = collector.map(|collector| self.tasks.spawn(collector.run(stop)));
+        let look_after = self.tasks.spawn(look_after);
+        collect.into_iter().chain([look_after]).collect()
     }
 
     /// Listens to the hints of other replicas in Redis, and keeps the table there.

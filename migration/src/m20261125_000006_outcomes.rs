@@ -13,7 +13,14 @@ const METRICS: [&str; 4] = ["quality", "success", "latency", "cost"];
 #[async_trait::async_trait]
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in [cohorts(), sums(), latencies(), units(), outcomes(), scores()] {
+        for table in [
+            cohorts(),
+            sums(),
+            latencies(),
+            units(),
+            outcomes(),
+            scores(),
+        ] {
             manager.create_table(table).await?;
         }
         for index in indexes() {
@@ -38,6 +45,7 @@ fn cohorts() -> TableCreateStatement {
         .col(timestamp_with_time_zone("began_at"))
         .col(double_null("latency_limit_ms"))
         .col(double_null("cost_limit_usd"))
+        .col(boolean("has_units").default(true))
         .to_owned()
 }
 

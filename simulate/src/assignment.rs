@@ -2,7 +2,7 @@
 
 use delos_deploy::domain::{
     Timestamp,
-    analysis::{AnalysisPolicy, Assigned, Evidence, Recent, Subject, judge},
+    analysis::{AnalysisPolicy, Asked, Assigned, Evidence, Recent, Subject, judge},
 };
 use rand::RngExt as _;
 
@@ -23,8 +23,14 @@ pub(crate) fn is_broken(assignments: &[Assigned]) -> bool {
         assignments: assignments.to_vec(),
         recent: Recent::default(),
         waiting_since: Timestamp::UNIX_EPOCH,
+        is_first: false,
     };
-    let analysis = judge(&AnalysisPolicy::default(), &evidence, Timestamp::UNIX_EPOCH);
+    let analysis = judge(
+        &AnalysisPolicy::default(),
+        &evidence,
+        Asked::Promotion,
+        Timestamp::UNIX_EPOCH,
+    );
     let mut checks = analysis.checks.iter();
     checks.any(|check| check.subject == Subject::Assignment && check.blocks)
 }

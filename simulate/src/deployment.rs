@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use delos_deploy::domain::{
     Timestamp,
     analysis::{
-        AnalysisPolicy, Assigned, Calls, Comparison, Evidence, Floor, Metric, MetricEvidence,
-        Moments, Overall, Recent, Stratum, judge,
+        AnalysisPolicy, Asked, Assigned, Calls, Comparison, Evidence, Floor, Metric,
+        MetricEvidence, Moments, Overall, Recent, Stratum, judge,
     },
 };
 use rand::RngExt as _;
@@ -70,6 +70,7 @@ impl Rollout {
                 }],
                 recent: Recent::default(),
                 waiting_since: Timestamp::UNIX_EPOCH,
+                is_first: false,
             },
             recent: VecDeque::new(),
         }
@@ -128,10 +129,17 @@ fn run(mut rollout: Rollout, policy: &AnalysisPolicy, random: &mut Random) -> [O
         if units > UNITS_EACH && !units.is_multiple_of(5) {
             continue;
         }
-        match judge(policy, &rollout.evidence, Timestamp::UNIX_EPOCH).overall {
+        match judge(
+            policy,
+            &rollout.evidence,
+            Asked::Promotion,
+            Timestamp::UNIX_EPOCH,
+        )
+        .overall
+        {
             Overall::RollBack { .. } => return [Some(units), good],
             Overall::Good => good = good.or(Some(units)),
-            Overall::Hold { .. } | Overall::Fail { .. } => {}
+            Overall::Hold { .. } | Overall::Fail { .. } | Overall::Unproven { .. } => {}
         }
     }
     [None, good]

@@ -6,10 +6,12 @@ use uuid::Uuid;
 
 use super::{
     Timestamp,
+    analysis::{Analysis, Asked, Overall},
     deployment::{Deployment, Rollout},
     judgement::{GateResult, Verdict},
     plan::{Plan, Stage},
     state::Status,
+    strategy::{Strategy, StrategyType},
 };
 
 /// What is to be done next.
@@ -37,6 +39,11 @@ pub enum Decision {
     Step(Stage),
     /// The rollout reaches all traffic.
     Complete,
+    /// The rollout is taken back.
+    RollBack {
+        /// Why.
+        why: String,
+    },
     /// The rollout can't go on.
     Fail {
         /// Why.
@@ -59,19 +66,29 @@ pub struct Ahead {
 /// the one before it says so.
 const LINE_CHECK: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
 
+/// How often a rollout that is held is looked at, though new evidence says so: for what the message
+/// says of it.
+const HELD_CHECK: chrono::TimeDelta = chrono::TimeDelta::seconds(60);
+
 /// The shortest and longest pause before evidence is looked for again.
 const LOOK_AGAIN: (chrono::TimeDelta, chrono::TimeDelta) = (
     chrono::TimeDelta::seconds(1),
     chrono::TimeDelta::seconds(30),
 );
 
-/// What is to be done next with `deployment`, where `ahead` stands before it in line.
+/// What is to be done next with `deployment`, where `ahead` stands before it in line and live
+/// evidence says `analysis` of it.
 #[must_use]
-pub fn decide(deployment: &Deployment, ahead: Option<&Ahead>, now: Timestamp) -> Decision {
+pub fn decide(
+    deployment: &Deployment,
+    ahead: Option<&Ahead>,
+    analysis: Option<&Analysis>,
+    now: Timestamp,
+) -> Decision {
     match deployment.status {
         Status::PendingGates if deployment.is_in_line() => start_or_wait(ahead, now),
         Status::PendingGates => judge_gates(deployment, now),
-        Status::InProgress => advance(deployment, now),
+        Status::InProgress => advance(deployment, analysis, now),
         Status::PendingApproval
         | Status::GatesFailed
         | Status::Completed
@@ -147,25 +164,59 @@ fn next_look(deployment: &Deployment, now: Timestamp) -> Option<Timestamp> {
     Some(now + (waited / 10).clamp(LOOK_AGAIN.0, LOOK_AGAIN.1))
 }
 
-fn advance(deployment: &Deployment, now: Timestamp) -> Decision {
-    let Some(Rollout {
-        stage: number,
-        next_increment_at,
-        ..
-    }) = deployment.rollout
-    else {
+/// What a rollout's next step asks of its evidence.
+#[must_use]
+pub fn asked(strategy: &Strategy) -> Asked {
+    match strategy.kind {
+        StrategyType::Immediate | StrategyType::Gradual => Asked::Step,
+        StrategyType::Canary | StrategyType::BlueGreen => Asked::Promotion,
+    }
+}
+
+fn advance(deployment: &Deployment, analysis: Option<&Analysis>, now: Timestamp) -> Decision {
+    let Some(rollout) = &deployment.rollout else {
         return Decision::Fail {
             why: "it is in progress without a rollout".into(),
         };
     };
-    if let Some(until) = next_increment_at.filter(|at| *at > now) {
+    // Without it verdicts are shown, and nothing follows from them.
+    let acting = deployment.strategy.auto_rollback;
+    let overall = analysis
+        .filter(|_| acting)
+        .map(|analysis| &analysis.overall);
+    if let Some(Overall::RollBack { why }) = overall {
+        return Decision::RollBack { why: why.clone() };
+    }
+    if let Some(until) = rollout.next_increment_at.filter(|at| *at > now) {
         return Decision::Wait { until, why: None };
     }
-    match Plan::of(&deployment.strategy).stage(number) {
+    match overall {
+        Some(Overall::Hold { why, until }) => {
+            return Decision::Wait {
+                until: (now + HELD_CHECK).min(*until),
+                why: Some(held(rollout, why, *until)),
+            };
+        }
+        Some(Overall::Fail { why }) => {
+            let why = format!("the evidence it needs did not come in time: {why}");
+            return Decision::Fail { why };
+        }
+        Some(Overall::RollBack { .. } | Overall::Unproven { .. } | Overall::Good) | None => {}
+    }
+    match Plan::of(&deployment.strategy).stage(rollout.stage) {
         None => Decision::Fail {
-            why: format!("its plan has no step {number}"),
+            why: format!("its plan has no step {}", rollout.stage),
         },
         Some(stage) if stage.percentage == 100 => Decision::Complete,
         Some(stage) => Decision::Step(stage),
     }
+}
+
+fn held(rollout: &Rollout, why: &str, until: Timestamp) -> String {
+    format!(
+        "held at {} % of traffic: {why}. Report outcomes of both versions (ReportOutcomes, POST \
+         /v1/outcomes or OpenTelemetry), or create it with another strategy.analysis; it ends at {}",
+        rollout.current_percentage,
+        until.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+    )
 }

@@ -9,7 +9,7 @@ use super::{
     ids::{Actor, Environment, PromptId},
     judgement::GateResult,
     state::Status,
-    strategy::{Strategy, StrategyRequest},
+    strategy::{Strategy, StrategyRequest, StrategyType},
     violation::Violations,
 };
 
@@ -44,6 +44,8 @@ pub struct Deployment {
     pub status: Status,
     /// Why, in a sentence.
     pub status_message: String,
+    /// What there was to warn of when it was created; empty for nothing.
+    pub warning: String,
     /// Its gates and what became of them.
     pub gates: Vec<GateResult>,
     /// Whether every required gate has passed.
@@ -94,6 +96,12 @@ impl Deployment {
         self.status == Status::PendingGates && self.gates_passed
     }
 
+    /// Whether it is judged by what becomes of the requests that it serves.
+    #[must_use]
+    pub fn is_judged_live(&self) -> bool {
+        self.status == Status::InProgress && self.strategy.kind != StrategyType::Immediate
+    }
+
     /// Whether its gates wait for evidence that has to be looked for.
     #[must_use]
     pub fn needs_evidence(&self) -> bool {
@@ -141,6 +149,8 @@ pub struct NewDeployment {
     pub skip_approval: bool,
     /// Who asks for it.
     pub created_by: Actor,
+    /// See [`Deployment::warning`].
+    pub warning: String,
 }
 
 impl NewDeployment {
@@ -170,6 +180,7 @@ impl NewDeployment {
             metadata: request.metadata,
             skip_approval: request.skip_approval,
             created_by,
+            warning: String::new(),
         })
     }
 }

@@ -117,6 +117,7 @@ impl Deployment {
             strategy: new.strategy,
             status: Status::PendingApproval,
             status_message: "waiting for approval".into(),
+            warning: new.warning,
             gates: Vec::new(),
             gates_passed: false,
             gates_due_at: None,
@@ -533,6 +534,7 @@ impl Deployment {
             to_version: self.from_version,
             strategy: Strategy::immediate(),
             status: Status::Completed,
+            warning: String::new(),
             status_message: format!(
                 "restored version {} from deployment {}",
                 self.from_version, self.id

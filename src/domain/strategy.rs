@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::violation::Violations;
+use super::{
+    analysis::{AnalysisPolicy, PolicyRequest},
+    violation::Violations,
+};
 
 /// The kind of rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +33,10 @@ pub struct Strategy {
     pub interval: Duration,
     /// Roll back on bad live evidence.
     pub auto_rollback: bool,
-    /// Lowest acceptable quality score, 0 to 1.
+    /// Lowest acceptable quality score, 0 to 1; 0 for none.
     pub rollback_threshold: f64,
+    /// What live evidence has to show.
+    pub analysis: AnalysisPolicy,
 }
 
 /// A strategy as a caller asks for it: zero means the default.
@@ -49,6 +54,8 @@ pub struct StrategyRequest {
     pub auto_rollback: bool,
     /// See [`Strategy::rollback_threshold`].
     pub rollback_threshold: f64,
+    /// See [`Strategy::analysis`].
+    pub analysis: PolicyRequest,
 }
 
 impl Default for StrategyRequest {
@@ -60,6 +67,7 @@ impl Default for StrategyRequest {
             interval_seconds: 0,
             auto_rollback: false,
             rollback_threshold: 0.0,
+            analysis: PolicyRequest::default(),
         }
     }
 }
@@ -79,6 +87,7 @@ impl Strategy {
             interval: Duration::ZERO,
             auto_rollback: false,
             rollback_threshold: 0.0,
+            analysis: AnalysisPolicy::default(),
         }
     }
 
@@ -117,7 +126,10 @@ impl Strategy {
             );
             good = false;
         }
+        let quality_min = request.rollback_threshold;
+        let analysis = AnalysisPolicy::resolve(request.analysis, quality_min, violations);
         let kind = kind?.unwrap_or(StrategyType::Immediate);
+        let analysis = analysis?;
         good.then(|| Self {
             kind,
             initial_percentage: kind.initial_percentage(request.initial_percentage),
@@ -125,6 +137,7 @@ impl Strategy {
             interval: kind.interval(request.interval_seconds),
             auto_rollback: request.auto_rollback,
             rollback_threshold: request.rollback_threshold,
+            analysis,
         })
     }
 }
@@ -203,6 +216,7 @@ mod tests {
             interval_seconds: -5,
             auto_rollback: false,
             rollback_threshold: f64::NAN,
+            analysis: PolicyRequest::default(),
         });
         assert_eq!(
             refused.unwrap_err(),

@@ -23,7 +23,7 @@ impl Violations {
     }
 
     /// The value, or its violation noted under `field`.
-    pub fn take<T>(&mut self, field: &str, parsed: Result<T, String>) -> Option<T> {
+    pub fn take<T>(&mut self, field: impl Into<String>, parsed: Result<T, String>) -> Option<T> {
         parsed.map_err(|why| self.add(field, why)).ok()
     }
 

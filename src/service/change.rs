@@ -8,12 +8,14 @@ use uuid::Uuid;
 use crate::{
     domain::{
         Timestamp,
+        analysis::{Analysis, judge},
         audit::{Caller, Record},
-        decide::{Decision, decide},
+        decide::{Decision, asked, decide},
         deployment::Deployment,
-        ids::PromptId,
+        ids::{Actor, PromptId},
         judgement::{GateResult, Measurement},
         lifecycle::{Denied, Gates},
+        outcome::Cohort,
         traffic::Traffic,
     },
     store::{self, Claim, Tx},
@@ -33,6 +35,8 @@ pub(super) struct Change {
     pub(super) made: Option<(Deployment, Record)>,
     /// When the reconciler must look at it again; none for never.
     due_at: Option<Timestamp>,
+    /// Whether it was decided by live evidence, which is then kept with it.
+    has_new_evidence: bool,
 }
 
 /// What was stored.
@@ -63,6 +67,7 @@ impl Change {
             records,
             made: None,
             due_at: None,
+            has_new_evidence: false,
         }
     }
 
@@ -91,14 +96,18 @@ impl Change {
             } else {
                 None
             };
-            let decision = decide(&self.deployment, ahead.as_ref(), now);
+            let analysis = analyse(tx, &self.deployment, now).await?;
+            let decision = decide(&self.deployment, ahead.as_ref(), analysis.as_ref(), now);
             let record = self
                 .act(decision, now)
                 .map_err(|denied| impossible(self.deployment.id, &denied))?;
-            match record {
-                Some(record) => self.records.push(record),
-                None => return Ok(()),
-            }
+            let Some(record) = record else { return Ok(()) };
+            let checks = analysis.map(|analysis| analysis.checks).unwrap_or_default();
+            self.has_new_evidence |= !checks.is_empty();
+            let record = checks.iter().fold(record, |record, check| {
+                record.with(check.subject.detail(), check.on_record())
+            });
+            self.records.push(record);
         }
         Err(store::Error::Corrupt {
             table: "deployments",
@@ -127,6 +136,12 @@ impl Change {
             Decision::Step(stage) => deployment.step(stage, traffic, now).map(Some),
             Decision::Complete => deployment.complete(traffic, now).map(Some),
             Decision::Fail { why } => deployment.fail(traffic, &why, now).map(Some),
+            Decision::RollBack { why } => {
+                let (by, id) = (Actor::system(), Uuid::now_v7());
+                let back = deployment.roll_back(traffic, &why, &by, id, now)?;
+                self.made = back.reverse;
+                Ok(Some(back.record.by_system()))
+            }
         }
     }
 
@@ -147,6 +162,7 @@ impl Change {
             records,
             made,
             due_at,
+            has_new_evidence,
         } = self;
         let first = deployment.event_count + 1;
         deployment.event_count += i64::try_from(records.len()).unwrap_or(i64::MAX);
@@ -172,8 +188,16 @@ impl Change {
                 .await?;
         }
         let has_shifted = !traffic.serves_the_same_as(&served);
+        if has_new_evidence && let Some(observed) = tx.observed(&deployment).await? {
+            tx.put_metrics(deployment.id, &observed, now).await?;
+        }
         if has_shifted {
             tx.put_traffic(&mut traffic, now).await?;
+            if traffic.candidate.is_some() {
+                let limits = deployment.strategy.analysis.limits;
+                tx.open_cohort(&Cohort::of(&traffic, now, now, limits))
+                    .await?;
+            }
         }
         let made = made.map(|(made, _)| made);
         Ok(Stored {
@@ -183,6 +207,20 @@ impl Change {
             traffic: has_shifted.then_some(traffic),
         })
     }
+}
+
+/// What live evidence says of a rollout; none where there is nothing to judge.
+pub(super) async fn analyse(
+    tx: &Tx,
+    deployment: &Deployment,
+    now: Timestamp,
+) -> Result<Option<Analysis>, store::Error> {
+    if !deployment.is_judged_live() {
+        return Ok(None);
+    }
+    let evidence = tx.evidence(deployment).await?;
+    let strategy = &deployment.strategy;
+    Ok(evidence.map(|evidence| judge(&strategy.analysis, &evidence, asked(strategy), now)))
 }
 
 async fn insert_made(

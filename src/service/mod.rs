@@ -1,9 +1,13 @@
 //! The use cases: a command comes in, a value of the domain goes out. Here are transactions, ids,
 //! time and the audit trail; the rules are in `domain`, the tables in `store`.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use uuid::Uuid;
 
 use crate::{
@@ -19,8 +23,10 @@ mod change;
 mod create;
 mod error;
 mod events;
+mod explain;
 mod gates;
 mod measure;
+mod outcomes;
 mod read;
 mod traffic;
 mod verbs;
@@ -28,12 +34,15 @@ mod verbs;
 pub use advance::Advanced;
 pub use error::Error;
 pub use events::{EventPage, EventQuery};
+pub use explain::{Explained, NextAction};
 pub use measure::ConditionReport;
+pub use outcomes::{Collector, REPORT_MAX, Reported, look_after_outcomes};
 pub use read::{DeploymentPage, DeploymentQuery, Progress};
 pub use traffic::{AllServed, Served, Split};
 pub use verbs::RolledBack;
 
 use change::Stored;
+use outcomes::{Inbox, Waiting};
 
 /// The services that know what is decided by.
 #[derive(Debug, Clone)]
@@ -59,6 +68,9 @@ pub struct Inner {
     traffic: Table,
     /// This process; another one after each start.
     replica: Uuid,
+    /// Where reports of outcomes wait to be stored, and whoever is to store them.
+    inbox: Inbox,
+    waiting: Arc<Mutex<Option<mpsc::Receiver<Waiting>>>>,
 }
 
 impl Deref for Service {
@@ -74,6 +86,7 @@ impl Service {
     /// began to be judged have failed.
     #[must_use]
     pub fn new(store: Store, metrics: Metrics, gate_timeout: Duration, sources: Sources) -> Self {
+        let (inbox, waiting) = outcomes::inbox();
         Self(Arc::new(Inner {
             store,
             wake: Arc::new(Notify::new()),
@@ -82,6 +95,8 @@ impl Service {
             sources,
             traffic: Table::default(),
             replica: Uuid::now_v7(),
+            inbox,
+            waiting: Arc::new(Mutex::new(Some(waiting))),
         }))
     }
 

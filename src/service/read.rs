@@ -9,7 +9,7 @@ use crate::{
         state::Status,
         violation::Violations,
     },
-    store::{self, DeploymentFilter, LatestMetrics},
+    store::{self, Arm, DeploymentFilter},
 };
 
 /// How many deployments a page has where the caller does not say.
@@ -46,8 +46,13 @@ pub struct DeploymentPage {
 pub struct Progress {
     /// The deployment.
     pub deployment: Deployment,
-    /// Its live metrics.
-    pub metrics: LatestMetrics,
+    /// The live metrics of the version that is rolled out; none until an outcome is reported.
+    pub current: Option<Arm>,
+    /// Those of the version that it replaces, from requests served beside it.
+    pub baseline: Option<Arm>,
+    /// The candidate's share of the units since the split began, as it was and as it was meant, 0 to
+    /// 1; none where there were none.
+    pub share: Option<(f64, f64)>,
     /// How far the split has spread that is served now.
     pub convergence: Convergence,
 }
@@ -71,11 +76,19 @@ impl Service {
     pub async fn progress(&self, id: &str) -> Result<Progress, Error> {
         let deployment = self.deployment(id).await?;
         let failed = |error: store::Error| of_store(&error, "deployment", id);
-        let metrics = self.store.metrics(deployment.id).await.map_err(failed)?;
+        let observed = self.store.observed(&deployment).await.map_err(failed)?;
+        let arms = observed.as_ref().map(|seen| (seen.candidate, seen.stable));
+        let (current, baseline) = arms
+            .filter(|(current, baseline)| current.metrics.calls + baseline.metrics.calls > 0)
+            .unzip();
+        let is_rolling_out = deployment.status == Status::InProgress;
+        let share = observed.and_then(|seen| seen.share);
         let convergence = self.convergence(&deployment).await.map_err(failed)?;
         Ok(Progress {
             deployment,
-            metrics,
+            current,
+            baseline,
+            share: share.filter(|_| is_rolling_out),
             convergence,
         })
     }

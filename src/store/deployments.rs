@@ -15,9 +15,10 @@ use uuid::Uuid;
 
 use super::{
     Store, Tx,
-    entity::{deployment, details, metadata, metrics, rollout, strategy},
+    entity::{deployment, details, metadata, rollout, strategy},
     error::Error,
     gates::gate_results,
+    policy,
 };
 use crate::domain::{
     decide::Ahead,
@@ -38,28 +39,6 @@ pub struct DeploymentFilter {
     pub status: Option<Status>,
 }
 
-/// The newest snapshot of the live metrics of one arm.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Metrics {
-    /// Mean latency in milliseconds.
-    pub avg_latency_ms: f64,
-    /// Failed requests as a share of all, 0 to 1.
-    pub error_rate: f64,
-    /// Mean quality score, 0 to 1.
-    pub quality_score: f64,
-    /// Requests counted.
-    pub request_count: i64,
-}
-
-/// The newest snapshots of both arms of a rollout; none until outcomes are collected.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct LatestMetrics {
-    /// Of the new version.
-    pub current: Option<Metrics>,
-    /// Of `from_version`, from requests served beside it.
-    pub baseline: Option<Metrics>,
-}
-
 impl Store {
     /// A deployment by its id.
     ///
@@ -68,6 +47,14 @@ impl Store {
     pub async fn deployment(&self, id: Uuid) -> Result<Option<Deployment>, Error> {
         let found = load(self.reader()?, deployment::Entity::find_by_id(id)).await;
         Ok(found?.pop())
+    }
+
+    /// Who stands before a deployment in line; see [`Tx::ahead_of`].
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn ahead_of(&self, deployment: &Deployment) -> Result<Option<Ahead>, Error> {
+        ahead_of(self.reader()?, deployment).await
     }
 
     /// The deployments that match, the newest first, and how many match in all.
@@ -88,32 +75,6 @@ impl Store {
             .limit(limit)
             .offset(offset);
         Ok((load(self.reader()?, page).await?, total))
-    }
-
-    /// The newest snapshots of a rollout's live metrics.
-    ///
-    /// # Errors
-    /// The storage failed.
-    pub async fn metrics(&self, deployment_id: Uuid) -> Result<LatestMetrics, Error> {
-        let newest_of = async |arm: &str| {
-            let row = metrics::Entity::find()
-                .filter(metrics::Column::DeploymentId.eq(deployment_id))
-                .filter(metrics::Column::Arm.eq(arm))
-                .order_by_desc(metrics::Column::At)
-                .limit(1)
-                .one(self.reader()?)
-                .await?;
-            Ok::<_, Error>(row.map(|row| Metrics {
-                avg_latency_ms: row.avg_latency_ms,
-                error_rate: row.error_rate,
-                quality_score: row.quality_score,
-                request_count: row.request_count,
-            }))
-        };
-        Ok(LatestMetrics {
-            current: newest_of("CANDIDATE").await?,
-            baseline: newest_of("STABLE").await?,
-        })
     }
 }
 
@@ -158,36 +119,17 @@ impl Tx {
     /// # Errors
     /// The storage failed.
     pub async fn ahead_of(&self, deployment: &Deployment) -> Result<Option<Ahead>, Error> {
-        let rolling_out = deployment::Column::Status.eq(Status::InProgress.as_str());
-        let older = deployment::Column::CreatedAt.lt(deployment.created_at).or(
-            deployment::Column::CreatedAt
-                .eq(deployment.created_at)
-                .and(deployment::Column::Id.lt(deployment.id)),
-        );
-        let waiting = deployment::Column::Status
-            .eq(Status::PendingGates.as_str())
-            .and(deployment::Column::GatesPassed.eq(true))
-            .and(older);
-        let row = deployment::Entity::find()
-            .filter(deployment::Column::PromptId.eq(deployment.prompt_id.as_str()))
-            .filter(deployment::Column::Environment.eq(deployment.environment.as_str()))
-            .filter(deployment::Column::Id.ne(deployment.id))
-            .filter(rolling_out.or(waiting))
-            // IN_PROGRESS sorts before PENDING_GATES.
-            .order_by_asc(deployment::Column::Status)
-            .order_by_asc(deployment::Column::CreatedAt)
-            .order_by_asc(deployment::Column::Id)
-            .limit(1)
-            .one(&self.db)
-            .await?;
-        row.map(|row| {
-            Ok(Ahead {
-                id: row.id,
-                version: row.to_version,
-                status: status("deployments", &row.status)?,
-            })
-        })
-        .transpose()
+        ahead_of(&self.db, deployment).await
+    }
+
+    /// A deployment as it is, without holding it.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn deployment(&self, id: Uuid) -> Result<Option<Deployment>, Error> {
+        Ok(load(&self.db, deployment::Entity::find_by_id(id))
+            .await?
+            .pop())
     }
 
     /// Stores a new deployment with all that belongs to it.
@@ -295,6 +237,43 @@ impl Tx {
     }
 }
 
+async fn ahead_of<C: ConnectionTrait>(
+    db: &C,
+    deployment: &Deployment,
+) -> Result<Option<Ahead>, Error> {
+    let rolling_out = deployment::Column::Status.eq(Status::InProgress.as_str());
+    let older =
+        deployment::Column::CreatedAt
+            .lt(deployment.created_at)
+            .or(deployment::Column::CreatedAt
+                .eq(deployment.created_at)
+                .and(deployment::Column::Id.lt(deployment.id)));
+    let waiting = deployment::Column::Status
+        .eq(Status::PendingGates.as_str())
+        .and(deployment::Column::GatesPassed.eq(true))
+        .and(older);
+    let row = deployment::Entity::find()
+        .filter(deployment::Column::PromptId.eq(deployment.prompt_id.as_str()))
+        .filter(deployment::Column::Environment.eq(deployment.environment.as_str()))
+        .filter(deployment::Column::Id.ne(deployment.id))
+        .filter(rolling_out.or(waiting))
+        // IN_PROGRESS sorts before PENDING_GATES.
+        .order_by_asc(deployment::Column::Status)
+        .order_by_asc(deployment::Column::CreatedAt)
+        .order_by_asc(deployment::Column::Id)
+        .limit(1)
+        .one(db)
+        .await?;
+    row.map(|row| {
+        Ok(Ahead {
+            id: row.id,
+            version: row.to_version,
+            status: status("deployments", &row.status)?,
+        })
+    })
+    .transpose()
+}
+
 fn row(deployment: &Deployment) -> deployment::ActiveModel {
     deployment::ActiveModel {
         id: Set(deployment.id),
@@ -305,6 +284,7 @@ fn row(deployment: &Deployment) -> deployment::ActiveModel {
         to_version: Set(deployment.to_version),
         status: Set(deployment.status.as_str().to_owned()),
         status_message: Set(deployment.status_message.clone()),
+        warning: Set(deployment.warning.clone()),
         gates_passed: Set(deployment.gates_passed),
         gates_due_at: Set(deployment.gates_due_at),
         created_at: Set(deployment.created_at),
@@ -329,6 +309,7 @@ fn strategy_row(deployment: &Deployment) -> strategy::ActiveModel {
         interval_seconds: Set(i32::try_from(strategy.interval.as_secs()).unwrap_or(i32::MAX)),
         auto_rollback: Set(strategy.auto_rollback),
         rollback_threshold: Set(strategy.rollback_threshold),
+        analysis: Set(Some(policy::write(&strategy.analysis))),
     }
 }
 
@@ -397,6 +378,7 @@ fn read(
         strategy,
         status: status("deployments", &row.status)?,
         status_message: row.status_message,
+        warning: row.warning,
         gates: Vec::new(),
         gates_passed: row.gates_passed,
         gates_due_at: row.gates_due_at,
@@ -434,6 +416,7 @@ fn read_strategy(row: &details::Model) -> Result<Strategy, Error> {
         interval: Duration::from_secs(seconds),
         auto_rollback: row.auto_rollback,
         rollback_threshold: row.rollback_threshold,
+        analysis: policy::read(row.analysis.clone(), row.rollback_threshold)?,
     })
 }
 

@@ -29,19 +29,24 @@ mod deployments;
 mod entity;
 mod error;
 mod events;
+mod evidence;
 mod gates;
 mod migrate;
+mod outcomes;
+mod policy;
 mod replicas;
 mod time;
 mod traffic;
 mod work;
 
 pub use connect::{Backend, OpenError, Postgres, SslMode};
-pub use deployments::{DeploymentFilter, LatestMetrics, Metrics};
+pub use deployments::DeploymentFilter;
 pub use error::Error;
 pub use events::{EventCursor, EventFilter};
+pub use evidence::{Arm, Observed};
 pub(crate) use gates::GATES_PER_PROMPT_MAX;
 use migrate::migrate;
+pub use outcomes::{Fate, Quantiles, TakenIn};
 pub use work::Claim;
 
 /// How often a transaction is tried again that lost a race.

@@ -81,15 +81,6 @@ impl Store {
             .map(|row| row.revision)
             .max()
             .unwrap_or(revision);
-        let corrupt = |what| Error::Corrupt {
-            table: "traffic",
-            what,
-        };
-        let read_row = |row: traffic::Model| {
-            let prompt_id = PromptId::parse(&row.prompt_id).map_err(corrupt)?;
-            let environment = Environment::parse(&row.environment).map_err(corrupt)?;
-            read(&prompt_id, &environment, Some(row))
-        };
         let rows: Result<Vec<_>, _> = rows.into_iter().map(read_row).collect();
         Ok((rows?, highest))
     }
@@ -230,6 +221,16 @@ fn row(traffic: &Traffic, revision: i64, now: Timestamp) -> traffic::ActiveModel
         revision: Set(revision),
         updated_at: Set(now),
     }
+}
+
+pub(super) fn read_row(row: traffic::Model) -> Result<Traffic, Error> {
+    let corrupt = |what| Error::Corrupt {
+        table: "traffic",
+        what,
+    };
+    let prompt_id = PromptId::parse(&row.prompt_id).map_err(corrupt)?;
+    let environment = Environment::parse(&row.environment).map_err(corrupt)?;
+    read(&prompt_id, &environment, Some(row))
 }
 
 fn read(

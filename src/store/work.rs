@@ -245,6 +245,21 @@ impl Tx {
         Ok(())
     }
 
+    /// Makes a deployment due now, where nobody has claimed it.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn make_due(&self, id: Uuid, now: Timestamp) -> Result<(), Error> {
+        work::Entity::update_many()
+            .col_expr(work::Column::DueAt, Expr::value(now))
+            .filter(work::Column::DeploymentId.eq(id))
+            .filter(work::Column::LeaseOwner.is_null())
+            .filter(work::Column::DueAt.gt(now))
+            .exec(&self.db)
+            .await?;
+        Ok(())
+    }
+
     /// Makes the other deployments of a prompt and environment due, so that whichever is next in
     /// line goes on.
     ///

@@ -23,6 +23,8 @@ const LAG_BUCKETS_SECONDS: [f64; 13] = [
     0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
 ];
 
+const GROUP_BUCKETS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
 /// The wire a request came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -99,6 +101,9 @@ struct Instruments {
     reconciler_steps: Counter<u64>,
     lease_takeovers: Counter<u64>,
     build_info: Gauge<u64>,
+    outcomes: Counter<u64>,
+    outcome_group: Histogram<f64>,
+    otlp_items: Counter<u64>,
     traffic_age: Gauge<f64>,
     traffic_watchers: Gauge<u64>,
     redis_up: Gauge<u64>,
@@ -136,6 +141,22 @@ impl Metrics {
                 .u64_gauge("deploy.build.info")
                 .with_description("Always 1; its label is the version that runs.")
                 .build(),
+            outcomes: counter(
+                meter,
+                "deploy.outcomes",
+                "Outcomes and scores that were reported.",
+            ),
+            outcome_group: histogram(
+                meter,
+                "deploy.outcome.group",
+                "Reports that were stored in one transaction.",
+                &GROUP_BUCKETS,
+            ),
+            otlp_items: counter(
+                meter,
+                "deploy.otlp.items",
+                "Spans and log records that were received.",
+            ),
             traffic_age: meter
                 .f64_gauge("deploy.traffic.age")
                 .with_unit("s")
@@ -215,6 +236,44 @@ impl Metrics {
     /// A command was refused: `deploy_refusals_total{reason}`.
     pub fn refusal(&self, reason: &'static str) {
         self.0.refusals.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    /// Outcomes were reported: `deploy_outcomes_total{result}`, where the result is `accepted`,
+    /// `duplicate` or the reason of a refusal.
+    pub fn outcomes(
+        &self,
+        accepted: usize,
+        duplicates: usize,
+        refused: impl Iterator<Item = &'static str>,
+    ) {
+        let count = |result: &'static str, count: usize| {
+            if count > 0 {
+                let count = u64::try_from(count).unwrap_or(u64::MAX);
+                self.0
+                    .outcomes
+                    .add(count, &[KeyValue::new("result", result)]);
+            }
+        };
+        count("accepted", accepted);
+        count("duplicate", duplicates);
+        for reason in refused {
+            count(reason, 1);
+        }
+    }
+
+    /// So many reports were stored in one transaction: `deploy_outcome_group`.
+    pub fn outcome_group(&self, reports: usize) {
+        self.0.outcome_group.record(reports as f64, &[]);
+    }
+
+    /// Spans or log records were received over OTLP: `deploy_otlp_items_total{signal, result}`,
+    /// where the result is `outcome`, `score` or `dropped`.
+    pub fn otlp_items(&self, signal: &'static str, result: &'static str, count: u64) {
+        let labels = [
+            KeyValue::new("signal", signal),
+            KeyValue::new("result", result),
+        ];
+        self.0.otlp_items.add(count, &labels);
     }
 
     /// A deployment was looked at `lag` after it was due:

@@ -34,6 +34,7 @@ use super::{
     paths::Paths,
     pb::{
         self, audit_service_server::AuditServiceServer, deploy_service_server::DeployServiceServer,
+        telemetry_service_server::TelemetryServiceServer,
         traffic_service_server::TrafficServiceServer,
     },
     rest::{self, Rest},
@@ -103,7 +104,8 @@ fn grpc_routes(parts: &Routes) -> Result<Router, tonic_reflection::server::Error
     };
     let routes = TonicRoutes::new(DeployServiceServer::new(grpc.clone()))
         .add_service(AuditServiceServer::new(grpc.clone()))
-        .add_service(TrafficServiceServer::new(grpc))
+        .add_service(TrafficServiceServer::new(grpc.clone()))
+        .add_service(TelemetryServiceServer::new(grpc))
         .add_service(parts.readiness.grpc_service())
         // Older grpcurl asks for v1alpha.
         .add_service(reflection().build_v1()?)

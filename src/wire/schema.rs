@@ -73,6 +73,8 @@ message_schemas! {
     CreateQualityGateResponse,
     Deployment,
     Event,
+    ExplainDeploymentRequest,
+    ExplainDeploymentResponse,
     GetDeploymentRequest,
     GetDeploymentResponse,
     GetDeploymentStatusRequest,
@@ -87,6 +89,8 @@ message_schemas! {
     QualityGate,
     ReportGateConditionRequest,
     ReportGateConditionResponse,
+    ReportOutcomesRequest,
+    ReportOutcomesResponse,
     RollbackDeploymentRequest,
     RollbackDeploymentResponse,
 }

@@ -14,6 +14,9 @@ pub struct Evidence {
     pub recent: Recent,
     /// Since when the rollout has been waiting for evidence: when its stage could have ended.
     pub waiting_since: Timestamp,
+    /// Whether it is the first version: nothing was served before, so that there is nothing to
+    /// compare it with.
+    pub is_first: bool,
 }
 
 /// What has been seen of a metric.

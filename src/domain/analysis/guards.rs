@@ -57,6 +57,11 @@ pub(super) fn breaker(breaker: &Breaker, evidence: &Evidence) -> Check {
     let Some(failed) = tripped.filter(|_| is_tripped(breaker, candidate)) else {
         return check(Verdict::Good, why);
     };
+    let limit = breaker.failed as f64 / breaker.calls as f64;
+    if evidence.is_first {
+        let why = format!("{why}, and nothing was served before");
+        return check(Verdict::Bad, why).with(failed, 0.0, limit);
+    }
     let Some(running) = stable.failed_share() else {
         let why = format!("{why}, and the running version had none to compare with");
         return check(Verdict::NoEvidence, why).blocking();
@@ -69,11 +74,7 @@ pub(super) fn breaker(breaker: &Breaker, evidence: &Evidence) -> Check {
         let why = format!("{why}, but so did {beside} of the running version's: the provider");
         check(Verdict::NoEvidence, why).blocking()
     };
-    check.with(
-        failed,
-        running,
-        breaker.failed as f64 / breaker.calls as f64,
-    )
+    check.with(failed, running, limit)
 }
 
 fn is_tripped(breaker: &Breaker, calls: Calls) -> bool {

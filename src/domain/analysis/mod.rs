@@ -3,7 +3,7 @@
 //! Every metric is a number between 0 and 1 for each unit (user or session), more of which is
 //! better. `moments` is what is kept of them, `likelihood` how much speaks against a level or a
 //! difference, `sequence` how much of it is enough however often one looks, `policy` what is asked
-//! for, `evidence` what was seen, `checks` and `guards` what each check says of it, `judge` what
+//! for and `request` how a caller asks for it, `evidence` what was seen, `checks` and `guards` what each check says of it, `judge` what
 //! follows, and `verdict` how it is told.
 //! `docs/analysis.md` has the formulas and what they come to in simulations.
 
@@ -14,6 +14,7 @@ mod judge;
 mod likelihood;
 mod moments;
 mod policy;
+mod request;
 mod sequence;
 mod verdict;
 mod words;
@@ -22,9 +23,10 @@ mod words;
 mod tests;
 
 pub use evidence::{Assigned, Calls, Evidence, MetricEvidence, Recent, Stratum};
-pub use judge::judge;
+pub use judge::{Asked, judge};
 pub use likelihood::{Difference, Level, Measured};
 pub use moments::Moments;
-pub use policy::{AnalysisPolicy, Breaker, Comparison, Floor, Metric, WithoutEvidence};
+pub use policy::{AnalysisPolicy, Breaker, Comparison, Floor, Limits, Metric, WithoutEvidence};
+pub use request::{BreakerRequest, MetricRequest, PolicyRequest};
 pub use sequence::Sequence;
 pub use verdict::{Analysis, Check, Numbers, Overall, Subject, Verdict};

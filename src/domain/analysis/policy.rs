@@ -103,15 +103,24 @@ pub struct Breaker {
     pub stable_failed_share_max: f64,
 }
 
-/// What becomes of a rollout that has shown neither good nor bad by its deadline.
+/// What becomes of a rollout whose step is due, and that has shown neither good nor bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WithoutEvidence {
-    /// It stays where it is until then, and fails.
+    /// It stays where it is until its deadline, and fails then.
     Hold,
     /// It goes on.
     Advance,
-    /// It is rolled back.
+    /// It stays where it is until its deadline, and is rolled back then.
     RollBack,
+}
+
+/// What a call may take, where a policy says so.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Limits {
+    /// In milliseconds.
+    pub latency_ms: Option<f64>,
+    /// In USD.
+    pub cost_usd: Option<f64>,
 }
 
 /// What a rollout has to show.
@@ -131,6 +140,8 @@ pub struct AnalysisPolicy {
     pub sharpest_at_units: f64,
     /// Which metrics are compared with the version before; at most one entry for each.
     pub comparisons: Vec<Comparison>,
+    /// What a call may take, for latency and cost, each of which is compared only with a limit.
+    pub limits: Limits,
     /// The least quality, where there is one.
     pub floor: Option<Floor>,
     /// The circuit breaker.
@@ -156,6 +167,7 @@ impl Default for AnalysisPolicy {
             comparisons: [Metric::Quality, Metric::Success]
                 .map(Comparison::of)
                 .to_vec(),
+            limits: Limits::default(),
             floor: None,
             breaker: Breaker {
                 calls: 10,

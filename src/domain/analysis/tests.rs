@@ -95,7 +95,7 @@ proptest! {
         let wild = Moments { n, mean: numbers[0], m2: numbers[1] };
         let mut evidence = evidence(vec![stratum(wild, passed(900, 1000))]);
         evidence.assignments[0].share = numbers[2];
-        let analysis = judge(&policy(), &evidence, at(0));
+        let analysis = judge(&policy(), &evidence, Asked::Promotion, at(0));
         if !wild.is_possible() || !(0.0..=1.0).contains(&numbers[2]) {
             prop_assert!(analysis.overall != Overall::Good);
         }
@@ -193,6 +193,7 @@ fn evidence(strata: Vec<Stratum>) -> Evidence {
         }],
         recent: Recent::default(),
         waiting_since: at(0),
+        is_first: false,
     }
 }
 
@@ -202,7 +203,7 @@ fn judged(
     evidence: &Evidence,
     subject: Subject,
 ) -> (&'static str, Verdict) {
-    let analysis = judge(policy, evidence, at(1));
+    let analysis = judge(policy, evidence, Asked::Promotion, at(1));
     let check = analysis
         .checks
         .iter()
@@ -211,6 +212,7 @@ fn judged(
         Overall::RollBack { .. } => "roll back",
         Overall::Fail { .. } => "fail",
         Overall::Hold { .. } => "hold",
+        Overall::Unproven { .. } => "unproven",
         Overall::Good => "good",
     };
     (word, check.unwrap().verdict)
@@ -260,7 +262,7 @@ fn a_version_is_bad_good_or_neither() {
 #[test]
 fn a_check_has_its_numbers_and_says_why() {
     let seen = evidence(vec![stratum(passed(21, 35), passed(270, 300))]);
-    let analysis = judge(&policy(), &seen, at(1));
+    let analysis = judge(&policy(), &seen, Asked::Promotion, at(1));
     let check = analysis
         .checks
         .iter()
@@ -300,23 +302,64 @@ fn every_metric_that_is_asked_for_has_to_be_good() {
 #[test]
 fn without_evidence_it_holds_until_its_deadline_and_then_does_what_the_policy_says() {
     let open = evidence(vec![stratum(passed(54, 60), passed(540, 600))]);
-    for (without_evidence, expected) in [
-        (WithoutEvidence::Hold, "fail"),
-        (WithoutEvidence::Advance, "good"),
-        (WithoutEvidence::RollBack, "roll back"),
+    for (without_evidence, early, late) in [
+        (WithoutEvidence::Hold, "hold", "fail"),
+        (WithoutEvidence::Advance, "unproven", "unproven"),
+        (WithoutEvidence::RollBack, "hold", "roll back"),
     ] {
         let policy = AnalysisPolicy {
             without_evidence,
             ..policy()
         };
-        let before = judge(&policy, &open, at(23)).overall;
-        assert!(matches!(before, Overall::Hold { until, .. } if until == at(24)));
-        let late = Evidence {
+        assert_eq!(judged(&policy, &open, QUALITY).0, early);
+        let waited = Evidence {
             waiting_since: at(-23),
             ..open.clone()
         };
-        assert_eq!(judged(&policy, &late, QUALITY).0, expected);
+        assert_eq!(judged(&policy, &waited, QUALITY).0, late);
     }
+    let held = judge(&policy(), &open, Asked::Promotion, at(23)).overall;
+    assert!(matches!(held, Overall::Hold { until, .. } if until == at(24)));
+}
+
+#[test]
+fn a_step_asks_for_less_than_a_promotion() {
+    let asked = |units: u64, asked| {
+        let seen = evidence(vec![stratum(
+            passed(9 * units / 10, units),
+            passed(540, 600),
+        )]);
+        matches!(judge(&policy(), &seen, asked, at(1)).overall, Overall::Good)
+    };
+    assert!(
+        !asked(20, Asked::Step),
+        "it would not be seen if it were bad"
+    );
+    assert!(asked(60, Asked::Step));
+    assert!(!asked(60, Asked::Promotion));
+}
+
+#[test]
+fn the_first_version_is_compared_with_nothing() {
+    let first = |failed| Evidence {
+        metrics: Vec::new(),
+        assignments: Vec::new(),
+        recent: Recent {
+            candidate: Calls { all: 10, failed },
+            stable: Calls::default(),
+        },
+        waiting_since: at(0),
+        is_first: true,
+    };
+    let overall = |failed| judge(&policy(), &first(failed), Asked::Promotion, at(1)).overall;
+    assert_eq!(overall(7), Overall::Good);
+    assert!(matches!(overall(8), Overall::RollBack { .. }));
+    let floor = AnalysisPolicy {
+        floor: Some(Floor::at(0.8)),
+        ..policy()
+    };
+    let overall = judge(&floor, &first(0), Asked::Promotion, at(1)).overall;
+    assert!(matches!(overall, Overall::Hold { .. }));
 }
 
 #[test]
@@ -425,7 +468,7 @@ fn an_impossible_policy_passes_nothing() {
         let mut policy = policy();
         spoil(&mut policy);
         assert!(!policy.is_possible());
-        let overall = judge(&policy, &good, at(0)).overall;
+        let overall = judge(&policy, &good, Asked::Promotion, at(0)).overall;
         assert!(matches!(overall, Overall::Hold { .. }), "{overall:?}");
     }
 }

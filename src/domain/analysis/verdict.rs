@@ -82,6 +82,11 @@ pub enum Overall {
         /// When it fails, or whatever the policy says.
         until: Timestamp,
     },
+    /// Nothing was shown, and the policy lets it go on.
+    Unproven {
+        /// What was not shown, for people.
+        why: String,
+    },
     /// Nothing stands against the next step.
     Good,
 }
@@ -95,7 +100,73 @@ pub struct Analysis {
     pub overall: Overall,
 }
 
+impl Verdict {
+    /// The name in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "GOOD",
+            Self::Bad => "BAD",
+            Self::NoEvidence => "NO_EVIDENCE",
+        }
+    }
+}
+
+impl Subject {
+    /// Under which its numbers are put on record.
+    #[must_use]
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::Breaker => "check.breaker",
+            Self::Comparison(Metric::Quality) => "check.quality",
+            Self::Comparison(Metric::Success) => "check.success",
+            Self::Comparison(Metric::Latency) => "check.latency",
+            Self::Comparison(Metric::Cost) => "check.cost",
+            Self::Floor => "check.quality_floor",
+            Self::Provider(Metric::Quality) => "check.provider_quality",
+            Self::Provider(Metric::Success) => "check.provider_success",
+            Self::Provider(Metric::Latency) => "check.provider_latency",
+            Self::Provider(Metric::Cost) => "check.provider_cost",
+            Self::Assignment => "check.assignment",
+        }
+    }
+
+    /// The metric, where it is about one.
+    #[must_use]
+    pub fn metric(self) -> Option<Metric> {
+        match self {
+            Self::Comparison(metric) | Self::Provider(metric) => Some(metric),
+            Self::Floor => Some(Metric::Quality),
+            Self::Breaker | Self::Assignment => None,
+        }
+    }
+}
+
 impl Check {
+    /// Its verdict and numbers as a JSON object, for the record.
+    #[must_use]
+    pub fn on_record(&self) -> String {
+        let Self {
+            verdict,
+            n_candidate,
+            n_stable,
+            ..
+        } = self;
+        let numbers = self.numbers.map(|numbers| {
+            let Numbers {
+                estimate,
+                bound,
+                threshold,
+            } = numbers;
+            format!(r#","estimate":{estimate},"bound":{bound},"threshold":{threshold}"#)
+        });
+        format!(
+            r#"{{"verdict":"{}","n_candidate":{n_candidate},"n_stable":{n_stable}{}}}"#,
+            verdict.as_str(),
+            numbers.unwrap_or_default()
+        )
+    }
+
     pub(super) fn new(subject: Subject, verdict: Verdict, units: (u64, u64), why: String) -> Self {
         Self {
             subject,

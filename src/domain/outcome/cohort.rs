@@ -1,12 +1,12 @@
 //! Which users an outcome can be compared with.
 
-use chrono::DurationRound as _;
-use chrono::TimeDelta;
+use chrono::{DurationRound as _, TimeDelta};
 use uuid::Uuid;
 
 use super::report::{Outcome, Reason, Refusal, digest};
 use crate::domain::{
     Timestamp,
+    analysis::Limits,
     bucket::{PLACES, place},
     traffic::Traffic,
 };
@@ -38,15 +38,6 @@ pub struct Cohort {
     pub began_at: Timestamp,
     /// What a call may take.
     pub limits: Limits,
-}
-
-/// What a call may take, where the rollout's policy says so.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Limits {
-    /// In milliseconds.
-    pub latency_ms: Option<f64>,
-    /// In USD.
-    pub cost_usd: Option<f64>,
 }
 
 /// Which of two versions that are served side by side.

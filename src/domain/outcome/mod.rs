@@ -11,7 +11,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use cohort::{Cohort, Limits, Side, Split};
+pub use cohort::{Cohort, Side, Split};
 pub use report::{
     AGE_MAX, AHEAD_MAX, Known, Outcome, OutcomeReport, Reason, Refusal, Score, ScoreReport, Unit,
     digest,

@@ -9,10 +9,10 @@ use std::collections::HashMap;
 use uuid::Uuid;
 
 use super::{
-    cohort::{Cohort, Limits, Side},
+    cohort::{Cohort, Side},
     report::Known,
 };
-use crate::domain::analysis::{Metric, Moments};
+use crate::domain::analysis::{Limits, Metric, Moments};
 
 /// What is known of a unit within its scope.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -187,6 +187,30 @@ impl Sums {
             quality: self.quality.mean(),
             cost_usd: self.cost.mean(),
             scores: self.quality.n,
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let counted = |one: Counted, other: Counted| Counted {
+            n: one.n + other.n,
+            sum: one.sum + other.sum,
+        };
+        let mut metrics = self.metrics;
+        for (sums, other) in metrics.iter_mut().zip(&other.metrics) {
+            sums.n += other.n;
+            sums.sum += other.sum;
+            sums.squares += other.squares;
+        }
+        Self {
+            units: self.units + other.units,
+            calls: self.calls + other.calls,
+            failures: self.failures + other.failures,
+            latency: counted(self.latency, other.latency),
+            cost: counted(self.cost, other.cost),
+            quality: counted(self.quality, other.quality),
+            metrics,
         }
     }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::{
     Timestamp,
-    analysis::{Metric, Moments},
+    analysis::{Limits, Metric, Moments},
     ids::{Environment, PromptId},
     traffic::{Candidate, Stable, Traffic},
 };

@@ -17,9 +17,20 @@ pub(crate) struct Model {
     pub began_at: DateTimeUtc,
     pub latency_limit_ms: Option<f64>,
     pub cost_limit_usd: Option<f64>,
+    /// Whether units are kept that were seen first in it.
+    pub has_units: bool,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub(crate) enum Relation {}
+pub(crate) enum Relation {
+    #[sea_orm(has_many = "super::cohort_sums::Entity")]
+    Sums,
+}
+
+impl Related<super::cohort_sums::Entity> for Entity {
+    fn to() -> RelationDef {
+        Relation::Sums.def()
+    }
+}
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -35,6 +35,19 @@ pub(crate) struct Model {
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub(crate) enum Relation {}
+pub(crate) enum Relation {
+    #[sea_orm(
+        belongs_to = "super::cohort::Entity",
+        from = "Column::CohortId",
+        to = "super::cohort::Column::Id"
+    )]
+    Cohort,
+}
+
+impl Related<super::cohort::Entity> for Entity {
+    fn to() -> RelationDef {
+        Relation::Cohort.def()
+    }
+}
 
 impl ActiveModelBehavior for ActiveModel {}

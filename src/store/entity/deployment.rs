@@ -14,6 +14,7 @@ pub(crate) struct Model {
     pub to_version: i32,
     pub status: String,
     pub status_message: String,
+    pub warning: String,
     pub gates_passed: bool,
     pub gates_due_at: Option<DateTimeUtc>,
     pub created_at: DateTimeUtc,

@@ -13,6 +13,8 @@ pub(crate) struct Model {
     pub interval_seconds: i32,
     pub auto_rollback: bool,
     pub rollback_threshold: f64,
+    /// None in rows from before there were policies.
+    pub analysis: Option<Json>,
     /// An object of strings; none where there is no metadata.
     pub metadata: Option<Json>,
     pub has_gates: bool,

@@ -13,6 +13,8 @@ pub(crate) struct Model {
     pub interval_seconds: i32,
     pub auto_rollback: bool,
     pub rollback_threshold: f64,
+    /// None in rows from before there were policies.
+    pub analysis: Option<Json>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -2,6 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
+mod telemetry;
 mod traffic;
 
 pub(super) use traffic::KEEP_ALIVE;
@@ -128,6 +129,13 @@ impl DeployService for Grpc {
         request: Request<pb::ListQualityGatesRequest>,
     ) -> Result<Response<pb::ListQualityGatesResponse>, Status> {
         done(self.service.list_gates(&request.get_ref().prompt_id).await)
+    }
+
+    async fn explain_deployment(
+        &self,
+        request: Request<pb::ExplainDeploymentRequest>,
+    ) -> Result<Response<pb::ExplainDeploymentResponse>, Status> {
+        done(self.service.explain(&request.get_ref().id).await)
     }
 
     async fn health(

@@ -182,3 +182,19 @@ pub(super) async fn status(
 ) -> Result<Json<pb::GetDeploymentStatusResponse>, Problem> {
     Ok(Json(service.progress(&message.id).await?.into()))
 }
+
+/// Explain why a deployment is where it is
+#[utoipa::path(
+    get,
+    path = "/v1/deployments/{id}/explain",
+    tag = "Deployments",
+    operation_id = "ExplainDeployment",
+    params(pb::ExplainDeploymentRequest),
+    responses((status = OK, body = pb::ExplainDeploymentResponse, description = "Why it is there, and what would move it")),
+)]
+pub(super) async fn explain(
+    State(service): State<Service>,
+    Query(message): Query<pb::ExplainDeploymentRequest>,
+) -> Result<Json<pb::ExplainDeploymentResponse>, Problem> {
+    Ok(Json(service.explain(&message.id).await?.into()))
+}

@@ -15,6 +15,7 @@ mod events;
 mod extract;
 mod gates;
 mod health;
+mod outcomes;
 mod traffic;
 
 /// Largest body of a request, in bytes.
@@ -37,9 +38,11 @@ pub(super) fn routes() -> (Router<Rest>, OpenApi) {
         .routes(routes!(deployments::rollback))
         .routes(routes!(deployments::cancel))
         .routes(routes!(deployments::status))
+        .routes(routes!(deployments::explain))
         .routes(routes!(events::of_deployment))
         .routes(routes!(events::list))
         .routes(routes!(gates::create, gates::list))
+        .routes(routes!(outcomes::report))
         .routes(routes!(traffic::resolve))
         .routes(routes!(traffic::get))
         .routes(routes!(traffic::list))

@@ -1,5 +1,10 @@
 //! How messages and values of the domain correspond: once, for every protocol.
 
+mod analysis;
+mod outcomes;
+
+pub(super) use outcomes::report;
+
 use std::time::Duration;
 
 use crate::{
@@ -19,7 +24,6 @@ use crate::{
         AllServed, ConditionReport, DeploymentPage, DeploymentQuery, EventPage, EventQuery,
         Progress, RolledBack, Served, Split,
     },
-    store::Metrics,
     traffic::Update,
     wire::pb,
 };
@@ -37,6 +41,7 @@ pub(super) fn deployment_request(request: pb::CreateDeploymentRequest) -> Deploy
             interval_seconds: strategy.interval_seconds,
             auto_rollback: strategy.auto_rollback,
             rollback_threshold: strategy.rollback_threshold,
+            analysis: strategy.analysis.map(Into::into).unwrap_or_default(),
         },
         metadata: request.metadata.into_iter().collect(),
         skip_approval: request.skip_approval,
@@ -140,6 +145,7 @@ impl From<Deployment> for pb::Deployment {
             created_by: deployment.created_by,
             approved_by: deployment.approved_by,
             metadata: deployment.metadata.into_iter().collect(),
+            warning: deployment.warning,
         }
     }
 }
@@ -159,6 +165,8 @@ impl From<Strategy> for pb::DeploymentStrategy {
             interval_seconds: i32::try_from(strategy.interval.as_secs()).unwrap_or(i32::MAX),
             auto_rollback: strategy.auto_rollback,
             rollback_threshold: strategy.rollback_threshold,
+            // All traffic at once is judged by nothing.
+            analysis: (strategy.kind != StrategyType::Immediate).then(|| strategy.analysis.into()),
         }
     }
 }
@@ -308,9 +316,13 @@ impl From<Progress> for pb::GetDeploymentStatusResponse {
             status: pb::DeploymentStatus::from(deployment.status).into(),
             rollout: deployment.rollout.map(Into::into),
             gate_results: all(deployment.gates),
-            current_metrics: progress.metrics.current.map(Into::into),
-            baseline_metrics: progress.metrics.baseline.map(Into::into),
-            convergence: Some(progress.convergence.into()),
+            current_metrics: progress.current.map(Into::into),
+            baseline_metrics: progress.baseline.map(Into::into),
+            convergence: Some(pb::Convergence {
+                observed_share: progress.share.map(|(observed, _)| observed),
+                wanted_share: progress.share.map(|(_, wanted)| wanted),
+                ..progress.convergence.into()
+            }),
         }
     }
 }
@@ -324,6 +336,8 @@ impl From<Convergence> for pb::Convergence {
             watchers: count(watchers),
             watchers_behind: count(watchers_behind),
             replicas: all(convergence.replicas),
+            observed_share: None,
+            wanted_share: None,
         }
     }
 }
@@ -358,17 +372,6 @@ pub(super) fn condition_report(request: pb::ReportGateConditionRequest) -> Condi
 
 fn count(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
-}
-
-impl From<Metrics> for pb::DeploymentMetrics {
-    fn from(metrics: Metrics) -> Self {
-        Self {
-            avg_latency_ms: metrics.avg_latency_ms,
-            error_rate: metrics.error_rate,
-            quality_score: metrics.quality_score,
-            request_count: i32::try_from(metrics.request_count).unwrap_or(i32::MAX),
-        }
-    }
 }
 
 impl From<&Traffic> for pb::Traffic {

@@ -1,0 +1,397 @@
+//! What outcomes say of a rollout: read as one, for the analysis and for whoever asks.
+
+use std::collections::BTreeMap;
+
+use chrono::TimeDelta;
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _, FromQueryResult,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _, Statement,
+};
+use uuid::Uuid;
+
+use super::{
+    Store, Tx,
+    entity::{cohort, cohort_latencies, cohort_sums, metrics, outcome},
+    error::Error,
+    outcomes::{Quantiles, quantiles, read_cohort, sums_of},
+};
+use crate::domain::{
+    Timestamp,
+    analysis::{Assigned, Calls, Evidence, Metric, MetricEvidence, Moments, Recent, Stratum},
+    deployment::Deployment,
+    ids::{Environment, PromptId},
+    outcome::{Cohort, Metrics, Side, Sums},
+};
+
+/// How many calls of the version that is replaced the circuit breaker looks at, at most.
+const BESIDE_MAX: u64 = 1000;
+/// How long before a rollout the version that it replaces is looked at.
+const BEFORE: TimeDelta = TimeDelta::hours(48);
+
+/// What has been seen of a rollout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// What it is judged by.
+    pub evidence: Evidence,
+    /// The version that is rolled out.
+    pub candidate: Arm,
+    /// The version that it replaces, from requests served beside it.
+    pub stable: Arm,
+    /// The candidate's share of the units of the latest stage, as it was and as it was meant, 0 to
+    /// 1; none where there were none.
+    pub share: Option<(f64, f64)>,
+}
+
+/// The live metrics of a side.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Arm {
+    /// Counts and means.
+    pub metrics: Metrics,
+    /// How its latencies are spread; none where none is known.
+    pub latency: Option<Quantiles>,
+}
+
+/// What a side of a cohort adds up to: all of it, and of its metrics only the units that count.
+type Sides = BTreeMap<(usize, Side), Sums>;
+
+impl Store {
+    /// What has been seen of a rollout; none where it has not begun.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn observed(&self, deployment: &Deployment) -> Result<Option<Observed>, Error> {
+        observed(self.reader()?, deployment).await
+    }
+
+    /// How many units an environment served of a prompt in the last day, by what was reported; none
+    /// where nothing was, or for too short a time to say.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn units_a_day(
+        &self,
+        prompt_id: &PromptId,
+        environment: &Environment,
+        now: Timestamp,
+    ) -> Result<Option<f64>, Error> {
+        let day = TimeDelta::days(1);
+        let rows = cohort::Entity::find()
+            .filter(cohort::Column::PromptId.eq(prompt_id.as_str()))
+            .filter(cohort::Column::Environment.eq(environment.as_str()))
+            .filter(cohort::Column::BeganAt.gt(now - day))
+            .find_with_related(cohort_sums::Entity)
+            .all(self.reader()?)
+            .await?;
+        let Some(first) = rows.iter().map(|(cohort, _)| cohort.began_at).min() else {
+            return Ok(None);
+        };
+        let elapsed = (now - first).num_seconds().max(0) as f64;
+        if elapsed < TimeDelta::hours(1).num_seconds() as f64 {
+            return Ok(None);
+        }
+        let units: i64 = rows
+            .iter()
+            .flat_map(|(_, sums)| sums)
+            .map(|row| row.units)
+            .sum();
+        Ok((units > 0).then(|| units as f64 * day.num_seconds() as f64 / elapsed))
+    }
+}
+
+impl Tx {
+    /// What has been seen of a rollout; none where it has not begun.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn observed(&self, deployment: &Deployment) -> Result<Option<Observed>, Error> {
+        observed(&self.db, deployment).await
+    }
+
+    /// What a rollout is judged by; none where it has not begun.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn evidence(&self, deployment: &Deployment) -> Result<Option<Evidence>, Error> {
+        let seen = seen(&self.db, deployment).await?;
+        Ok(seen.map(|seen| seen.evidence))
+    }
+
+    /// Keeps the live metrics of a rollout as they are now.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn put_metrics(
+        &self,
+        deployment_id: Uuid,
+        observed: &Observed,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let arms = [
+            ("CANDIDATE", &observed.candidate),
+            ("STABLE", &observed.stable),
+        ];
+        let rows = arms.map(|(name, arm)| metrics::ActiveModel {
+            id: Set(Uuid::now_v7()),
+            deployment_id: Set(deployment_id),
+            arm: Set(name.to_owned()),
+            at: Set(now),
+            avg_latency_ms: Set(arm.metrics.latency_ms),
+            error_rate: Set(arm.metrics.error_rate),
+            quality_score: Set(arm.metrics.quality),
+            request_count: Set(arm.metrics.calls),
+        });
+        metrics::Entity::insert_many(rows)
+            .exec_without_returning(&self.db)
+            .await?;
+        Ok(())
+    }
+}
+
+async fn observed<C: ConnectionTrait>(
+    db: &C,
+    deployment: &Deployment,
+) -> Result<Option<Observed>, Error> {
+    let Some(seen) = seen(db, deployment).await? else {
+        return Ok(None);
+    };
+    let latest = seen.evidence.assignments.last();
+    let latest = latest.filter(|stage| stage.candidate + stage.stable > 0);
+    Ok(Some(Observed {
+        share: latest.map(|stage| {
+            let all = (stage.candidate + stage.stable) as f64;
+            (stage.candidate as f64 / all, stage.share)
+        }),
+        candidate: arm(db, &seen, Side::Candidate).await?,
+        stable: arm(db, &seen, Side::Stable).await?,
+        evidence: seen.evidence,
+    }))
+}
+
+/// What has been seen of a rollout, without what no verdict depends on.
+struct Seen {
+    evidence: Evidence,
+    cohorts: Vec<Cohort>,
+    sides: Sides,
+}
+
+async fn seen<C: ConnectionTrait>(db: &C, deployment: &Deployment) -> Result<Option<Seen>, Error> {
+    let Some(rollout) = &deployment.rollout else {
+        return Ok(None);
+    };
+    let mut evidence = Evidence {
+        metrics: Vec::new(),
+        assignments: Vec::new(),
+        recent: Recent::default(),
+        waiting_since: rollout
+            .next_increment_at
+            .unwrap_or(rollout.last_increment_at),
+        is_first: deployment.from_version == 0,
+    };
+    let cohorts = cohort::Entity::find()
+        .filter(cohort::Column::Rollout.eq(deployment.id))
+        .order_by_asc(cohort::Column::BeganAt)
+        .order_by_asc(cohort::Column::Revision)
+        .all(db)
+        .await?;
+    let cohorts = cohorts.into_iter().map(read_cohort);
+    let cohorts = cohorts.collect::<Result<Vec<_>, Error>>()?;
+    // A rollout's share only grows; after its end it counts as at the end.
+    let share = cohorts.iter().map(|cohort| cohort.share).max().unwrap_or(0);
+    let sides = sides(db, &cohorts, share).await?;
+    if !sides.is_empty() {
+        let before = before(db, deployment).await?;
+        evidence.metrics = metrics_of(&cohorts, &sides, &before);
+        evidence.assignments = assignments(&cohorts, &sides);
+        evidence.recent = recent(db, deployment).await?;
+    }
+    Ok(Some(Seen {
+        evidence,
+        cohorts,
+        sides,
+    }))
+}
+
+/// What each side of each cohort adds up to, added up by the database. Of the metrics of the version
+/// that is replaced, only the units count that still get it at `share`.
+async fn sides<C: ConnectionTrait>(db: &C, cohorts: &[Cohort], share: u8) -> Result<Sides, Error> {
+    if cohorts.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let all = |column: &str| format!("CAST(SUM({column}) AS BIGINT) AS {column}");
+    let sum = |column: &str| format!("SUM({column}) AS {column}");
+    let counts = "(side = 'CANDIDATE' OR band >= $2)";
+    let mut columns: Vec<String> = ["units", "calls", "failures"].map(all).to_vec();
+    for what in ["latency", "cost", "quality"] {
+        columns.push(all(&format!("{what}_n")));
+        columns.push(sum(&format!("{what}_sum")));
+    }
+    for metric in ["quality", "success", "latency", "cost"] {
+        let column = format!("{metric}_units");
+        columns.push(format!(
+            "CAST(SUM(CASE WHEN {counts} THEN {column} ELSE 0 END) AS BIGINT) AS {column}"
+        ));
+        for of in ["unit_sum", "unit_squares"] {
+            let column = format!("{metric}_{of}");
+            columns.push(format!(
+                "SUM(CASE WHEN {counts} THEN {column} ELSE 0.0 END) AS {column}"
+            ));
+        }
+    }
+    let statement = format!(
+        "SELECT cohort_id, side, CAST(0 AS SMALLINT) AS band, {} FROM cohort_sums \
+         WHERE cohort_id IN (SELECT id FROM cohorts WHERE rollout = $1) GROUP BY cohort_id, side",
+        columns.join(", ")
+    );
+    let rollout = cohorts.first().and_then(|cohort| cohort.rollout);
+    let statement = Statement::from_sql_and_values(
+        db.get_database_backend(),
+        statement,
+        [rollout.into(), i16::from(share).into()],
+    );
+    let rows = cohort_sums::Model::find_by_statement(statement)
+        .all(db)
+        .await?;
+    let mut sides = BTreeMap::new();
+    for row in rows {
+        let number = cohorts.iter().position(|cohort| cohort.id == row.cohort_id);
+        let side = super::outcomes::read_side("cohort_sums", &row.side)?;
+        if let Some(number) = number {
+            sides.insert((number, side), sums_of(&row));
+        }
+    }
+    Ok(sides)
+}
+
+fn metrics_of(cohorts: &[Cohort], sides: &Sides, before: &[Moments; 4]) -> Vec<MetricEvidence> {
+    let of = |number: usize, side: Side, metric: usize| {
+        let sums = sides.get(&(number, side));
+        sums.map_or_else(Moments::default, |sums| sums.metrics[metric].moments())
+    };
+    let metrics = Metric::ALL.iter().enumerate().map(|(at, metric)| {
+        let strata: Vec<Stratum> = (0..cohorts.len())
+            .map(|number| Stratum {
+                candidate: of(number, Side::Candidate, at),
+                stable: of(number, Side::Stable, at),
+            })
+            .collect();
+        let stable = strata.iter().map(|stratum| stratum.stable);
+        MetricEvidence {
+            metric: *metric,
+            stable_before: before[at],
+            stable_now: stable.fold(Moments::default(), Moments::merge),
+            strata,
+        }
+    });
+    // A metric of which nothing was reported is none.
+    let seen = |seen: &MetricEvidence| {
+        let pooled = seen.pooled();
+        pooled.candidate.n + pooled.stable.n > 0
+    };
+    metrics.filter(seen).collect()
+}
+
+/// Who was assigned to which side, in each stage in which users were split.
+fn assignments(cohorts: &[Cohort], sides: &Sides) -> Vec<Assigned> {
+    let split = |(_, cohort): &(usize, &Cohort)| cohort.share > 0 && cohort.stable_version > 0;
+    let units = |number, side| {
+        let sums = sides.get(&(number, side));
+        sums.map_or(0, |sums| sums.units.unsigned_abs())
+    };
+    let stages = cohorts.iter().enumerate().filter(split);
+    stages
+        .map(|(number, cohort)| Assigned {
+            candidate: units(number, Side::Candidate),
+            stable: units(number, Side::Stable),
+            share: f64::from(cohort.share) / 100.0,
+        })
+        .collect()
+}
+
+/// The units of the version that is replaced, on the days before.
+async fn before<C: ConnectionTrait>(
+    db: &C,
+    deployment: &Deployment,
+) -> Result<[Moments; 4], Error> {
+    let mut moments = [Moments::default(); 4];
+    let Some(started_at) = deployment
+        .started_at
+        .filter(|_| deployment.from_version > 0)
+    else {
+        return Ok(moments);
+    };
+    let rows = cohort::Entity::find()
+        .filter(cohort::Column::PromptId.eq(deployment.prompt_id.as_str()))
+        .filter(cohort::Column::Environment.eq(deployment.environment.as_str()))
+        .filter(cohort::Column::BeganAt.gt(started_at - BEFORE))
+        .filter(cohort::Column::BeganAt.lt(started_at))
+        .filter(cohort::Column::Rollout.is_null())
+        .filter(cohort::Column::StableVersion.eq(deployment.from_version))
+        .find_with_related(cohort_sums::Entity)
+        .all(db)
+        .await?;
+    for row in rows.iter().flat_map(|(_, sums)| sums) {
+        for (moments, sums) in moments.iter_mut().zip(sums_of(row).metrics) {
+            *moments = moments.merge(sums.moments());
+        }
+    }
+    Ok(moments)
+}
+
+/// The last calls of the candidate, and those of the other version since the first of them.
+async fn recent<C: ConnectionTrait>(db: &C, deployment: &Deployment) -> Result<Recent, Error> {
+    let breaker = &deployment.strategy.analysis.breaker;
+    if breaker.calls == 0 {
+        return Ok(Recent::default());
+    }
+    let latest = async |side: &str, since: Option<Timestamp>, limit: u64| {
+        let mut calls = outcome::Entity::find()
+            .select_only()
+            .column(outcome::Column::At)
+            .column(outcome::Column::Error)
+            .filter(outcome::Column::Scope.eq(deployment.id))
+            .filter(outcome::Column::Side.eq(side));
+        if let Some(since) = since {
+            calls = calls.filter(outcome::Column::At.gte(since));
+        }
+        calls
+            .order_by_desc(outcome::Column::At)
+            .limit(limit)
+            .into_tuple::<(Timestamp, bool)>()
+            .all(db)
+            .await
+    };
+    let count = |calls: &[(Timestamp, bool)]| Calls {
+        all: calls.len() as u64,
+        failed: calls.iter().filter(|(_, failed)| *failed).count() as u64,
+    };
+    let of_candidate = latest("CANDIDATE", None, breaker.calls).await?;
+    let candidate = count(&of_candidate);
+    // What happens to the other one matters only where most have failed.
+    if candidate.all < breaker.calls || candidate.failed < breaker.failed {
+        let stable = Calls::default();
+        return Ok(Recent { candidate, stable });
+    }
+    let since = of_candidate.last().map(|(at, _)| *at);
+    let stable = count(&latest("STABLE", since, BESIDE_MAX).await?);
+    Ok(Recent { candidate, stable })
+}
+
+async fn arm<C: ConnectionTrait>(db: &C, seen: &Seen, side: Side) -> Result<Arm, Error> {
+    let of_side = seen.sides.iter().filter(|((_, other), _)| *other == side);
+    let sums = of_side.fold(Sums::default(), |all, (_, sums)| all.plus(sums));
+    if sums.latency.n == 0 {
+        let (metrics, latency) = (sums.metrics(), None);
+        return Ok(Arm { metrics, latency });
+    }
+    let rows = cohort_latencies::Entity::find()
+        .filter(
+            cohort_latencies::Column::CohortId.is_in(seen.cohorts.iter().map(|cohort| cohort.id)),
+        )
+        .filter(cohort_latencies::Column::Side.eq(super::outcomes::side_name(side)))
+        .all(db)
+        .await?;
+    Ok(Arm {
+        metrics: sums.metrics(),
+        latency: quantiles(rows.iter())?,
+    })
+}

@@ -1,0 +1,428 @@
+//! Outcomes: taken in, counted once, and added up.
+//!
+//! The row of each prompt's traffic is held first, so that what is served does not change while it
+//! is looked up what an outcome belongs to, and so that two who count the same unit come one after
+//! the other.
+
+mod latency;
+mod past;
+mod rows;
+mod sweep;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use sea_orm::{
+    ColumnTrait as _, EntityTrait as _, ExprTrait as _, Iterable as _, QueryFilter as _,
+    sea_query::{Expr, OnConflict},
+};
+use uuid::Uuid;
+
+use super::{
+    Tx,
+    entity::{cohort, cohort_sums, cohort_unit, outcome, waiting_score},
+    error::Error,
+};
+use crate::domain::{
+    Timestamp,
+    outcome::{Cohort, Fold, Group, Outcome, Reason, Refusal, Score, Side, Split, Sums, Tally},
+};
+
+pub use latency::Quantiles;
+pub(super) use latency::quantiles;
+pub(super) use rows::{read_cohort, read_side, side_name, sums_of};
+
+/// How many rows a statement writes at most: databases limit its parameters.
+const ROWS_MAX: usize = 1000;
+
+/// What became of what was to be taken in.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TakenIn {
+    /// Each outcome, in the order in which they were given.
+    pub outcomes: Vec<Fate>,
+    /// Each score.
+    pub scores: Vec<Fate>,
+    /// The deployments for which there is new evidence.
+    pub rollouts: BTreeSet<Uuid>,
+}
+
+/// What became of an outcome or a score.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It is stored.
+    Stored,
+    /// It was known already.
+    Known,
+    /// It can't be right.
+    Refused(Refusal),
+}
+
+/// A prompt in an environment.
+type Place = (String, String);
+
+/// An outcome that is new, and where it belongs.
+struct New<'a> {
+    outcome: &'a Outcome,
+    cohort: Cohort,
+    side: Side,
+    band: u8,
+    quality: Option<f64>,
+    is_open: bool,
+}
+
+/// What is known before anything is written.
+struct Before {
+    now: Timestamp,
+    splits: HashMap<Place, Split>,
+    /// The outcomes of these ids that are stored already.
+    known: HashMap<Uuid, outcome::Model>,
+    /// The cohorts that those belong to.
+    cohorts: HashMap<Uuid, Cohort>,
+}
+
+impl Tx {
+    /// Stores outcomes and scores, and counts those that are new.
+    ///
+    /// # Errors
+    /// The storage failed, or somebody else stored one of them meanwhile.
+    pub async fn take_in(&self, outcomes: &[Outcome], scores: &[Score]) -> Result<TakenIn, Error> {
+        let before = self.before(outcomes, scores).await?;
+        let mut taken = TakenIn::default();
+        let mut new = Vec::new();
+        let mut seen: HashMap<Uuid, usize> = HashMap::new();
+        for outcome in outcomes {
+            let fate = if before.known.contains_key(&outcome.key) || seen.contains_key(&outcome.key)
+            {
+                Fate::Known
+            } else {
+                match before.place(outcome) {
+                    Ok(placed) => {
+                        seen.insert(outcome.key, new.len());
+                        new.push(placed);
+                        Fate::Stored
+                    }
+                    Err(refusal) => Fate::Refused(refusal),
+                }
+            };
+            taken.outcomes.push(fate);
+        }
+        self.find_limits(&mut new).await?;
+        let (late, early) = self
+            .assign_scores(scores, &before, &seen, &mut new, &mut taken)
+            .await?;
+        let open = new.iter().filter(|new| new.is_open);
+        taken.rollouts = open.filter_map(|new| new.cohort.rollout).collect();
+        let late_open = late.iter().filter(|(_, cohort, _)| before.is_open(cohort));
+        let late_rollouts = late_open.filter_map(|(_, cohort, _)| cohort.rollout);
+        taken.rollouts.extend(late_rollouts);
+        self.count(&before, &new, &late).await?;
+        self.write_outcomes(&before, &new, &late).await?;
+        self.keep_waiting(early, before.now).await?;
+        Ok(taken)
+    }
+
+    /// Holds what is served of every prompt that comes up, and reads what is known of each id.
+    async fn before(&self, outcomes: &[Outcome], scores: &[Score]) -> Result<Before, Error> {
+        let now = self.now().await?;
+        let scored: Vec<Uuid> = scores.iter().map(|score| score.outcome).collect();
+        let mut places: BTreeSet<Place> = outcomes.iter().map(place_of).collect();
+        let of_scores = self.known(&scored).await?;
+        let cohorts = self.cohorts_of(of_scores.values()).await?;
+        let of_cohort = |cohort: &Cohort| (cohort.prompt_id.clone(), cohort.environment.clone());
+        places.extend(cohorts.values().map(of_cohort));
+        let mut splits = self.hold_splits(&places).await?;
+        let keys: HashSet<Uuid> = outcomes.iter().map(|outcome| outcome.key).collect();
+        let keys: Vec<Uuid> = keys.into_iter().chain(scored).collect();
+        // Only now: before, somebody else could still store one of them.
+        let known = self.known(&keys).await?;
+        let cohorts = self.cohorts_of(known.values()).await?;
+        for outcome in outcomes {
+            let place = place_of(outcome);
+            let Some(split) = splits.get_mut(&place) else {
+                continue;
+            };
+            if split.past.is_empty() && split.needs_past(outcome) {
+                split.past = self.past_cohorts(&place, now).await?;
+            }
+        }
+        Ok(Before {
+            now,
+            splits,
+            known,
+            cohorts,
+        })
+    }
+
+    /// Reads what calls may take, which is known of a rollout's cohorts alone; and stores those
+    /// cohorts that nobody has come to before.
+    async fn find_limits(&self, new: &mut [New<'_>]) -> Result<(), Error> {
+        let cohorts: BTreeMap<Uuid, &Cohort> =
+            new.iter().map(|new| (new.cohort.id, &new.cohort)).collect();
+        let rows = cohorts.values().map(|cohort| rows::cohort_row(cohort));
+        let rows: Vec<_> = rows.collect();
+        let of_rollouts: Vec<Uuid> = cohorts
+            .values()
+            .filter(|cohort| cohort.rollout.is_some())
+            .map(|cohort| cohort.id)
+            .collect();
+        self.insert_cohorts(rows).await?;
+        if of_rollouts.is_empty() {
+            return Ok(());
+        }
+        let stored = cohort::Entity::find()
+            .filter(cohort::Column::Id.is_in(of_rollouts))
+            .all(&self.db)
+            .await?;
+        for row in stored {
+            let cohort = read_cohort(row)?;
+            for new in new.iter_mut().filter(|new| new.cohort.id == cohort.id) {
+                new.cohort.limits = cohort.limits;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives scores to the outcomes that they are of. Those of outcomes that were stored before are
+    /// returned with them, and those whose outcome is yet to come.
+    async fn assign_scores(
+        &self,
+        scores: &[Score],
+        before: &Before,
+        seen: &HashMap<Uuid, usize>,
+        new: &mut [New<'_>],
+        taken: &mut TakenIn,
+    ) -> Result<(Vec<(outcome::Model, Cohort, f64)>, Vec<Score>), Error> {
+        self.take_waiting(new).await?;
+        let (mut late, mut early) = (Vec::new(), Vec::new());
+        let mut scored = HashSet::new();
+        for score in scores {
+            let of_new = seen.get(&score.outcome).map(|at| &mut new[*at]);
+            let known = before.known.get(&score.outcome);
+            let fate = if let Some(new) = of_new {
+                if new.quality.is_some() {
+                    Fate::Known
+                } else {
+                    new.quality = Some(score.quality);
+                    Fate::Stored
+                }
+            } else if !scored.insert(score.outcome) {
+                Fate::Known
+            } else if let Some((row, cohort)) = known.and_then(|row| before.held(row)) {
+                if row.quality_score.is_some() {
+                    Fate::Known
+                } else {
+                    late.push((row.clone(), cohort.clone(), score.quality));
+                    Fate::Stored
+                }
+            } else {
+                early.push(*score);
+                Fate::Stored
+            };
+            taken.scores.push(fate);
+        }
+        let waiting = self
+            .waiting(early.iter().map(|score| score.outcome))
+            .await?;
+        early.retain(|score| !waiting.contains_key(&score.outcome));
+        for (score, fate) in scores.iter().zip(&mut taken.scores) {
+            if waiting.contains_key(&score.outcome) {
+                *fate = Fate::Known;
+            }
+        }
+        Ok((late, early))
+    }
+
+    /// Adds what is new to what is known of the units and of the groups.
+    async fn count(
+        &self,
+        before: &Before,
+        new: &[New<'_>],
+        late: &[(outcome::Model, Cohort, f64)],
+    ) -> Result<(), Error> {
+        let new: Vec<_> = new.iter().filter(|new| new.is_open).collect();
+        let late: Vec<_> = late
+            .iter()
+            .filter(|(_, cohort, _)| before.is_open(cohort))
+            .collect();
+        let of_new = new.iter().filter_map(|new| {
+            let unit = new.outcome.unit.as_ref()?;
+            Some((new.cohort.scope(), unit.key))
+        });
+        let of_late = late
+            .iter()
+            .filter_map(|(row, ..)| Some((row.scope, row.unit?)));
+        let mut fold = Fold::over(self.tallies(of_new.chain(of_late)).await?);
+        for new in &new {
+            let unit = new.outcome.unit.as_ref().map(|unit| (unit.key, new.band));
+            let known = crate::domain::outcome::Known {
+                quality_score: new.quality,
+                ..new.outcome.known
+            };
+            fold.call(&new.cohort, new.side, unit, &known);
+        }
+        for (row, cohort, quality) in late {
+            let side = rows::read_side("outcomes", &row.side)?;
+            let band = rows::read_band("outcomes", row.band)?;
+            fold.score(cohort, side, row.unit.map(|unit| (unit, band)), *quality);
+        }
+        let (tallies, sums) = fold.finish();
+        self.put_tallies(tallies).await?;
+        self.add_sums(sums).await?;
+        let latencies = new.iter().filter_map(|new| {
+            let latency = new.outcome.known.latency_ms?;
+            Some(((new.cohort.id, new.side), latency))
+        });
+        self.add_latencies(latencies).await
+    }
+
+    async fn write_outcomes(
+        &self,
+        before: &Before,
+        new: &[New<'_>],
+        late: &[(outcome::Model, Cohort, f64)],
+    ) -> Result<(), Error> {
+        let rows: Vec<_> = new
+            .iter()
+            .map(|new| rows::outcome_row(new, before.now))
+            .collect();
+        for rows in rows.chunks(ROWS_MAX) {
+            outcome::Entity::insert_many(rows.iter().cloned())
+                .exec_without_returning(&self.db)
+                .await?;
+        }
+        let scored = late.iter().map(|(row, _, quality)| outcome::Model {
+            quality_score: Some(*quality),
+            ..row.clone()
+        });
+        let rows: Vec<_> = scored.map(rows::all_set).collect();
+        let again = OnConflict::column(outcome::Column::Id)
+            .update_column(outcome::Column::QualityScore)
+            .to_owned();
+        for rows in rows.chunks(ROWS_MAX) {
+            outcome::Entity::insert_many(rows.iter().cloned())
+                .on_conflict(again.clone())
+                .exec_without_returning(&self.db)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn put_tallies(&self, tallies: HashMap<(Uuid, Uuid), Tally>) -> Result<(), Error> {
+        let key = [cohort_unit::Column::Scope, cohort_unit::Column::Unit];
+        let rest = cohort_unit::Column::iter().filter(|column| {
+            !matches!(
+                column,
+                cohort_unit::Column::Scope | cohort_unit::Column::Unit
+            )
+        });
+        let again = OnConflict::columns(key).update_columns(rest).to_owned();
+        // In one order, as all who write several rows.
+        let tallies: BTreeMap<_, _> = tallies.into_iter().collect();
+        let rows: Vec<_> = tallies
+            .iter()
+            .map(|((scope, unit), tally)| rows::tally_row(*scope, *unit, tally))
+            .collect();
+        for rows in rows.chunks(ROWS_MAX) {
+            cohort_unit::Entity::insert_many(rows.iter().cloned())
+                .on_conflict(again.clone())
+                .exec_without_returning(&self.db)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn add_sums(&self, sums: HashMap<Group, Sums>) -> Result<(), Error> {
+        let mut again = OnConflict::columns([
+            cohort_sums::Column::CohortId,
+            cohort_sums::Column::Side,
+            cohort_sums::Column::Band,
+        ]);
+        for column in rows::summed() {
+            let stored = Expr::col((cohort_sums::Entity, column));
+            let added = Expr::col(("excluded", column));
+            again.value(column, stored.add(added));
+        }
+        let sums: BTreeMap<_, _> = sums.into_iter().collect();
+        let rows: Vec<_> = sums
+            .iter()
+            .map(|(group, sums)| rows::sums_row(group, sums))
+            .collect();
+        for rows in rows.chunks(ROWS_MAX) {
+            cohort_sums::Entity::insert_many(rows.iter().cloned())
+                .on_conflict(again.clone())
+                .exec_without_returning(&self.db)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Notes scores whose outcome is yet to come.
+    async fn keep_waiting(&self, scores: Vec<Score>, now: Timestamp) -> Result<(), Error> {
+        let rows = scores.into_iter().map(|score| {
+            rows::all_set_score(waiting_score::Model {
+                outcome_id: score.outcome,
+                quality_score: score.quality,
+                received_at: now,
+            })
+        });
+        let rows: Vec<_> = rows.collect();
+        for rows in rows.chunks(ROWS_MAX) {
+            waiting_score::Entity::insert_many(rows.iter().cloned())
+                .exec_without_returning(&self.db)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+impl Before {
+    /// Where an outcome belongs.
+    fn place<'a>(&self, outcome: &'a Outcome) -> Result<New<'a>, Refusal> {
+        let split = self.splits.get(&place_of(outcome));
+        let served = split.filter(|split| split.traffic.revision > 0);
+        let Some(split) = served else {
+            return Err(Refusal {
+                reason: Reason::PromptUnknown,
+                message: format!(
+                    "no version of prompt '{}' has ever been served in {}",
+                    outcome.prompt_id, outcome.environment
+                ),
+            });
+        };
+        let cohort = split.cohort_of(outcome)?;
+        let unit = outcome.unit.as_ref();
+        let band = unit.map_or(0, |unit| cohort.band(&unit.name));
+        // It serves the version, or it would not have been found.
+        let side = cohort.side(outcome.version, band).unwrap_or(Side::Stable);
+        Ok(New {
+            outcome,
+            is_open: split.is_open(&cohort),
+            cohort,
+            side,
+            band,
+            quality: outcome.known.quality_score,
+        })
+    }
+
+    /// An outcome that is stored, where its traffic is held.
+    fn held<'a>(&'a self, row: &'a outcome::Model) -> Option<(&'a outcome::Model, &'a Cohort)> {
+        let cohort = self.cohorts.get(&row.cohort_id)?;
+        self.split_of(cohort).map(|_| (row, cohort))
+    }
+
+    fn is_open(&self, cohort: &Cohort) -> bool {
+        let split = self.split_of(cohort);
+        split.is_some_and(|split| split.is_open(cohort))
+    }
+
+    fn split_of(&self, cohort: &Cohort) -> Option<&Split> {
+        let place = (cohort.prompt_id.clone(), cohort.environment.clone());
+        self.splits.get(&place)
+    }
+}
+
+fn place_of(outcome: &Outcome) -> Place {
+    (
+        outcome.prompt_id.to_string(),
+        outcome.environment.to_string(),
+    )
+}

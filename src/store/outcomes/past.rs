@@ -1,0 +1,213 @@
+//! What is known before outcomes are counted: what is served, what was, and what came before.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use sea_orm::{
+    ColumnTrait as _, Condition, EntityTrait as _, ExprTrait as _, QueryFilter as _,
+    QueryOrder as _, QuerySelect as _,
+    sea_query::{Expr, LockType, OnConflict},
+};
+use uuid::Uuid;
+
+use super::{New, Place, ROWS_MAX, read_cohort, rows};
+use crate::{
+    domain::{
+        Timestamp,
+        outcome::{AGE_MAX, Cohort, Split, Tally},
+    },
+    store::{
+        Tx,
+        entity::{cohort, cohort_unit, outcome, traffic, waiting_score},
+        error::Error,
+        traffic::read_row,
+    },
+};
+
+/// How many splits of the past are looked through for the one that an outcome belongs to.
+const PAST_MAX: u64 = 200;
+
+impl Tx {
+    /// What is served of prompts, held until the transaction ends.
+    pub(super) async fn hold_splits(
+        &self,
+        places: &BTreeSet<Place>,
+    ) -> Result<HashMap<Place, Split>, Error> {
+        let mut splits = HashMap::new();
+        let places: Vec<_> = places.iter().collect();
+        for places in places.chunks(ROWS_MAX) {
+            let key = Expr::tuple([
+                Expr::col(traffic::Column::PromptId),
+                Expr::col(traffic::Column::Environment),
+            ]);
+            let wanted = places.iter().map(|(prompt, environment)| {
+                Expr::tuple([prompt.as_str().into(), environment.as_str().into()])
+            });
+            let rows = traffic::Entity::find()
+                .filter(key.is_in(wanted))
+                .order_by_asc(traffic::Column::PromptId)
+                .order_by_asc(traffic::Column::Environment)
+                .lock(LockType::Update)
+                .all(&self.db)
+                .await?;
+            for row in rows {
+                let since = row.updated_at;
+                let place = (row.prompt_id.clone(), row.environment.clone());
+                let traffic = read_row(row)?;
+                let past = Vec::new();
+                splits.insert(
+                    place,
+                    Split {
+                        traffic,
+                        since,
+                        past,
+                    },
+                );
+            }
+        }
+        Ok(splits)
+    }
+
+    /// The outcomes of these ids that are stored.
+    pub(super) async fn known(&self, ids: &[Uuid]) -> Result<HashMap<Uuid, outcome::Model>, Error> {
+        let mut known = HashMap::new();
+        for ids in ids.chunks(ROWS_MAX) {
+            let rows = outcome::Entity::find()
+                .filter(outcome::Column::Id.is_in(ids.iter().copied()))
+                .all(&self.db)
+                .await?;
+            known.extend(rows.into_iter().map(|row| (row.id, row)));
+        }
+        Ok(known)
+    }
+
+    /// The cohorts that outcomes belong to.
+    pub(super) async fn cohorts_of(
+        &self,
+        outcomes: impl Iterator<Item = &outcome::Model>,
+    ) -> Result<HashMap<Uuid, Cohort>, Error> {
+        let ids: HashSet<Uuid> = outcomes.map(|row| row.cohort_id).collect();
+        let mut cohorts = HashMap::new();
+        let ids: Vec<_> = ids.into_iter().collect();
+        for ids in ids.chunks(ROWS_MAX) {
+            let rows = cohort::Entity::find()
+                .filter(cohort::Column::Id.is_in(ids.iter().copied()))
+                .all(&self.db)
+                .await?;
+            for row in rows {
+                cohorts.insert(row.id, read_cohort(row)?);
+            }
+        }
+        Ok(cohorts)
+    }
+
+    /// What was served of a prompt for as long as outcomes may be old, the latest first.
+    pub(super) async fn past_cohorts(
+        &self,
+        (prompt, environment): &Place,
+        now: Timestamp,
+    ) -> Result<Vec<Cohort>, Error> {
+        let rows = cohort::Entity::find()
+            .filter(cohort::Column::PromptId.eq(prompt))
+            .filter(cohort::Column::Environment.eq(environment))
+            // One that began before may still have been served then.
+            .filter(cohort::Column::BeganAt.gt(now - AGE_MAX - AGE_MAX))
+            .order_by_desc(cohort::Column::BeganAt)
+            .limit(PAST_MAX)
+            .all(&self.db)
+            .await?;
+        rows.into_iter().map(read_cohort).collect()
+    }
+
+    /// Stores cohorts, where nobody has before.
+    pub(super) async fn insert_cohorts(&self, rows: Vec<cohort::ActiveModel>) -> Result<(), Error> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let unless_there = OnConflict::column(cohort::Column::Id)
+            .do_nothing()
+            .to_owned();
+        cohort::Entity::insert_many(rows)
+            .on_conflict(unless_there)
+            .exec_without_returning(&self.db)
+            .await?;
+        Ok(())
+    }
+
+    /// Stores a cohort before anybody comes to it.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn open_cohort(&self, cohort: &Cohort) -> Result<(), Error> {
+        self.insert_cohorts(vec![rows::cohort_row(cohort)]).await
+    }
+
+    /// What is known of units, by scope and key.
+    pub(super) async fn tallies(
+        &self,
+        units: impl Iterator<Item = (Uuid, Uuid)>,
+    ) -> Result<HashMap<(Uuid, Uuid), Tally>, Error> {
+        let mut by_scope: HashMap<Uuid, HashSet<Uuid>> = HashMap::new();
+        for (scope, unit) in units {
+            by_scope.entry(scope).or_default().insert(unit);
+        }
+        let mut tallies = HashMap::new();
+        for (scope, units) in by_scope {
+            let units: Vec<_> = units.into_iter().collect();
+            for units in units.chunks(ROWS_MAX) {
+                let wanted = Condition::all()
+                    .add(cohort_unit::Column::Scope.eq(scope))
+                    .add(cohort_unit::Column::Unit.is_in(units.iter().copied()));
+                let rows = cohort_unit::Entity::find()
+                    .filter(wanted)
+                    .all(&self.db)
+                    .await?;
+                for row in rows {
+                    tallies.insert((row.scope, row.unit), rows::read_tally(&row)?);
+                }
+            }
+        }
+        Ok(tallies)
+    }
+
+    /// The scores of outcomes that came before them.
+    pub(super) async fn waiting(
+        &self,
+        outcomes: impl Iterator<Item = Uuid>,
+    ) -> Result<HashMap<Uuid, f64>, Error> {
+        let ids: Vec<_> = outcomes.collect();
+        let mut waiting = HashMap::new();
+        for ids in ids.chunks(ROWS_MAX) {
+            let rows = waiting_score::Entity::find()
+                .filter(waiting_score::Column::OutcomeId.is_in(ids.iter().copied()))
+                .all(&self.db)
+                .await?;
+            waiting.extend(rows.iter().map(|row| (row.outcome_id, row.quality_score)));
+        }
+        Ok(waiting)
+    }
+
+    /// Gives new outcomes the scores that came before them.
+    pub(super) async fn take_waiting(&self, new: &mut [New<'_>]) -> Result<(), Error> {
+        let keys = new.iter().filter(|new| new.quality.is_none());
+        let keys: Vec<_> = keys.map(|new| new.outcome.key).collect();
+        let waiting = self.waiting(keys.into_iter()).await?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        for new in new.iter_mut().filter(|new| new.quality.is_none()) {
+            new.quality = waiting.get(&new.outcome.key).copied();
+        }
+        self.forget_waiting(waiting.into_keys().collect()).await
+    }
+
+    /// Forgets scores that have found their outcomes.
+    pub(super) async fn forget_waiting(&self, outcomes: Vec<Uuid>) -> Result<(), Error> {
+        for ids in outcomes.chunks(ROWS_MAX) {
+            waiting_score::Entity::delete_many()
+                .filter(waiting_score::Column::OutcomeId.is_in(ids.iter().copied()))
+                .exec(&self.db)
+                .await?;
+        }
+        Ok(())
+    }
+}
