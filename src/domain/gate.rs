@@ -245,9 +245,9 @@ impl Condition {
 
     fn resolve(request: &ConditionRequest, at: &str, violations: &mut Violations) -> Option<Self> {
         let kind = one_of(&request.kind, ConditionType::ALL, ConditionType::as_str);
-        let kind = violations.take(&format!("{at}.type"), kind);
+        let kind = violations.take(format!("{at}.type"), kind);
         let operator = one_of(&request.operator, Operator::ALL, Operator::as_str);
-        let operator = violations.take(&format!("{at}.operator"), operator);
+        let operator = violations.take(format!("{at}.operator"), operator);
         if !request.threshold.is_finite() {
             violations.add(
                 format!("{at}.threshold"),
@@ -258,7 +258,7 @@ impl Condition {
         violations.check_length(&format!("{at}.dataset_id"), &request.dataset_id, NAME_MAX);
         let kind = kind?;
         let source = Source::resolve(kind, &request.eval_run_id, &request.dataset_id);
-        let source = violations.take(&format!("{at}.dataset_id"), source);
+        let source = violations.take(format!("{at}.dataset_id"), source);
         Some(Self {
             kind,
             operator: operator?,
