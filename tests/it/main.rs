@@ -25,3 +25,4 @@ mod rest;
 mod store;
 mod telemetry;
 mod traffic;
+mod webhooks;

@@ -10,6 +10,7 @@ pub(crate) mod postgres;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod rpc;
+pub(crate) mod webhook;
 
 use std::{
     collections::BTreeMap,
