@@ -27,3 +27,4 @@ mod rest;
 mod store;
 mod telemetry;
 mod traffic;
+mod webhooks;

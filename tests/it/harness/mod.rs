@@ -11,6 +11,7 @@ pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod rpc;
 pub(crate) mod users;
+pub(crate) mod webhook;
 
 use std::{
     collections::BTreeMap,
