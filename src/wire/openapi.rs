@@ -36,6 +36,7 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
             "Deployments",
             "Quality gates",
             "Traffic",
+            "Telemetry",
             "OpenFeature",
             "Audit",
             "Health",

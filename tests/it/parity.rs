@@ -539,7 +539,7 @@ async fn every_wrong_field_of_a_new_deployment_is_named_at_once_over_every_proto
                 failed: 6,
                 ..Default::default()
             }),
-            provider_margin: f64::NAN,
+            provider_margin: 1.5,
             ..Default::default()
         }),
     });
