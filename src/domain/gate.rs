@@ -1,5 +1,7 @@
 //! Quality gates: what a version must show before it gets any traffic.
 
+use std::ops::RangeInclusive;
+
 use uuid::Uuid;
 
 use super::{
@@ -41,6 +43,16 @@ impl ConditionType {
             Self::Latency => "latency",
             Self::Cost => "cost",
             Self::Custom => "custom",
+        }
+    }
+
+    /// What a measure can be.
+    #[must_use]
+    pub fn range(self) -> RangeInclusive<f64> {
+        match self {
+            Self::EvalScore => 0.0..=1.0,
+            Self::Latency | Self::Cost => 0.0..=f64::MAX,
+            Self::Custom => f64::MIN..=f64::MAX,
         }
     }
 }
@@ -228,12 +240,7 @@ impl Condition {
     /// # Errors
     /// It is none that there can be, and why.
     pub fn compare(&self, value: f64) -> Result<bool, String> {
-        let possible = match self.kind {
-            ConditionType::EvalScore => 0.0..=1.0,
-            ConditionType::Latency | ConditionType::Cost => 0.0..=f64::MAX,
-            ConditionType::Custom => f64::MIN..=f64::MAX,
-        };
-        if !possible.contains(&value) {
+        if !self.kind.range().contains(&value) {
             return Err(format!("{value} is no {}", self.kind.as_str()));
         }
         Ok(match self.operator {

@@ -15,6 +15,7 @@ pub mod gate;
 pub mod ids;
 pub mod judgement;
 pub mod lifecycle;
+pub mod paired;
 pub mod plan;
 pub mod state;
 pub mod strategy;
