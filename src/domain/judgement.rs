@@ -188,8 +188,8 @@ impl ConditionResult {
     pub fn describe(&self) -> String {
         let mut text = self.condition.evidence();
         if let Some(actual) = self.actual {
-            let (operator, threshold) = (self.condition.operator, self.condition.threshold);
-            text += &format!(" is {actual}, must be {} {threshold}", operator.as_str());
+            let (operator, limit) = (self.condition.operator, self.condition.limit());
+            text += &format!(" is {actual}, must be {} {limit}", operator.as_str());
         }
         if !self.note.is_empty() {
             text += &format!(" ({})", self.note);

@@ -6,5 +6,5 @@ pub mod pb;
 mod prompt;
 
 pub use ask::NoAnswer;
-pub use eval::{Eval, Look, Results};
+pub use eval::{Eval, Look, Results, Wanted};
 pub use prompt::{Prompts, Version};

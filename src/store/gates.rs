@@ -62,15 +62,16 @@ impl Tx {
             .iter()
             .zip(0_i16..)
             .map(|(condition, position)| {
-                let (eval_run_id, dataset_id) = source_columns(&condition.source);
+                let source = source_columns(&condition.source);
                 gate_condition::ActiveModel {
                     gate_id: Set(gate.id),
                     position: Set(position),
                     r#type: Set(condition.kind.as_str().to_owned()),
                     operator: Set(condition.operator.as_str().to_owned()),
                     threshold: Set(condition.threshold),
-                    eval_run_id: Set(eval_run_id),
-                    dataset_id: Set(dataset_id),
+                    eval_run_id: Set(source.eval_run_id),
+                    dataset_id: Set(source.dataset_id),
+                    baseline: Set(source.baseline),
                 }
             });
         gate_condition::Entity::insert_many(conditions)
@@ -161,8 +162,11 @@ async fn gates_of<C: ConnectionTrait>(db: &C, prompt_id: &PromptId) -> Result<Ve
             kind: &row.r#type,
             operator: &row.operator,
             threshold: row.threshold,
-            eval_run_id: row.eval_run_id,
-            dataset_id: row.dataset_id,
+            source: SourceColumns {
+                eval_run_id: row.eval_run_id,
+                dataset_id: row.dataset_id,
+                baseline: row.baseline,
+            },
         };
         conditions
             .entry(row.gate_id)
@@ -209,8 +213,11 @@ pub(super) async fn gate_results<C: ConnectionTrait>(
             kind: &row.r#type,
             operator: &row.operator,
             threshold: row.expected,
-            eval_run_id: row.eval_run_id,
-            dataset_id: row.dataset_id,
+            source: SourceColumns {
+                eval_run_id: row.eval_run_id,
+                dataset_id: row.dataset_id,
+                baseline: row.baseline,
+            },
         };
         let result = ConditionResult {
             condition: columns.read()?,
@@ -246,7 +253,7 @@ fn condition_row(
     position: i16,
     result: &ConditionResult,
 ) -> condition_result::ActiveModel {
-    let (eval_run_id, dataset_id) = source_columns(&result.condition.source);
+    let source = source_columns(&result.condition.source);
     condition_result::ActiveModel {
         deployment_id: Set(deployment_id),
         gate_id: Set(gate_id),
@@ -254,8 +261,9 @@ fn condition_row(
         r#type: Set(result.condition.kind.as_str().to_owned()),
         operator: Set(result.condition.operator.as_str().to_owned()),
         expected: Set(result.condition.threshold),
-        eval_run_id: Set(eval_run_id),
-        dataset_id: Set(dataset_id),
+        eval_run_id: Set(source.eval_run_id),
+        dataset_id: Set(source.dataset_id),
+        baseline: Set(source.baseline),
         actual: Set(result.actual),
         verdict: Set(verdict_name(result.verdict).to_owned()),
         note: Set(result.note.clone()),
@@ -268,8 +276,15 @@ struct ConditionColumns<'a> {
     kind: &'a str,
     operator: &'a str,
     threshold: f64,
+    source: SourceColumns,
+}
+
+/// A source as columns.
+#[derive(Default)]
+struct SourceColumns {
     eval_run_id: String,
     dataset_id: String,
+    baseline: bool,
 }
 
 impl ConditionColumns<'_> {
@@ -286,11 +301,17 @@ impl ConditionColumns<'_> {
             .into_iter()
             .find(|operator| operator.as_str() == self.operator)
             .ok_or_else(|| corrupt(format!("operator '{}'", self.operator)))?;
-        let source = match (kind, self.eval_run_id.as_str(), self.dataset_id.as_str()) {
+        let SourceColumns {
+            eval_run_id,
+            dataset_id,
+            baseline,
+        } = self.source;
+        let source = match (kind, eval_run_id.as_str(), dataset_id.as_str()) {
             (ConditionType::Custom, _, _) => Source::Outside,
+            (_, "", _) if baseline => Source::BothVersions(dataset_id),
             (_, "", "") => Source::SameGate,
-            (_, "", _) => Source::Dataset(self.dataset_id),
-            (_, _, _) => Source::Run(self.eval_run_id),
+            (_, "", _) => Source::Dataset(dataset_id),
+            (_, _, _) => Source::Run(eval_run_id),
         };
         Ok(Condition {
             kind,
@@ -301,12 +322,18 @@ impl ConditionColumns<'_> {
     }
 }
 
-fn source_columns(source: &Source) -> (String, String) {
+fn source_columns(source: &Source) -> SourceColumns {
+    let mut columns = SourceColumns::default();
     match source {
-        Source::Run(id) => (id.clone(), String::new()),
-        Source::Dataset(id) => (String::new(), id.clone()),
-        Source::SameGate | Source::Outside => (String::new(), String::new()),
+        Source::Run(id) => columns.eval_run_id.clone_from(id),
+        Source::Dataset(id) => columns.dataset_id.clone_from(id),
+        Source::BothVersions(id) => {
+            columns.dataset_id.clone_from(id);
+            columns.baseline = true;
+        }
+        Source::SameGate | Source::Outside => {}
     }
+    columns
 }
 
 fn verdict_name(verdict: Verdict) -> &'static str {

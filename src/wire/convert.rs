@@ -63,6 +63,7 @@ pub(super) fn gate_request(request: pb::CreateQualityGateRequest) -> GateRequest
             threshold: condition.threshold,
             eval_run_id: condition.eval_run_id,
             dataset_id: condition.dataset_id,
+            baseline: condition.baseline,
         });
     GateRequest {
         name: request.name,
@@ -190,7 +191,7 @@ impl From<ConditionResult> for pb::ConditionResult {
     fn from(result: ConditionResult) -> Self {
         Self {
             r#type: result.condition.kind.as_str().to_owned(),
-            expected: result.condition.threshold,
+            expected: result.condition.limit(),
             actual: result.actual.unwrap_or_default(),
             passed: result.verdict == Verdict::Passed,
         }
@@ -213,9 +214,10 @@ impl From<Gate> for pb::QualityGate {
 
 impl From<Condition> for pb::GateCondition {
     fn from(condition: Condition) -> Self {
+        let baseline = matches!(condition.source, Source::BothVersions(_));
         let (eval_run_id, dataset_id) = match condition.source {
             Source::Run(id) => (id, String::new()),
-            Source::Dataset(id) => (String::new(), id),
+            Source::Dataset(id) | Source::BothVersions(id) => (String::new(), id),
             Source::SameGate | Source::Outside => Default::default(),
         };
         Self {
@@ -224,6 +226,7 @@ impl From<Condition> for pb::GateCondition {
             threshold: condition.threshold,
             eval_run_id,
             dataset_id,
+            baseline,
         }
     }
 }

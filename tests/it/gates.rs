@@ -1,5 +1,7 @@
 //! Gates, judged on the evidence that the Eval service has or that somebody reports.
 
+mod baseline;
+
 use std::time::{Duration, Instant};
 
 use delos_deploy::evidence::pb::eval::{EvalRun, EvalRunStatus};

@@ -16,6 +16,7 @@ pub(crate) struct Model {
     pub expected: f64,
     pub eval_run_id: String,
     pub dataset_id: String,
+    pub baseline: bool,
     pub actual: Option<f64>,
     pub verdict: String,
     pub note: String,
