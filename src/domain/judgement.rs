@@ -150,6 +150,26 @@ impl GateResult {
         }
     }
 
+    /// Whether a condition compares the new version with the one that is served.
+    #[must_use]
+    pub fn compares_versions(&self) -> bool {
+        self.conditions.iter().any(ConditionResult::compares)
+    }
+
+    /// Forgets what the new version was found to be beside the one that was served.
+    pub(super) fn compare_anew(&mut self) {
+        let mut forgotten = false;
+        for result in self.conditions.iter_mut().filter(|it| it.compares()) {
+            (result.verdict, result.actual) = (Verdict::Waiting, None);
+            result.note.clear();
+            forgotten = true;
+        }
+        if forgotten {
+            self.verdict = Verdict::Waiting;
+            self.judge();
+        }
+    }
+
     /// Whether there is a condition whose evidence is still to be looked for.
     pub fn conditions_to_measure(&self) -> impl Iterator<Item = (usize, &ConditionResult)> {
         let waits = self.verdict == Verdict::Waiting;
@@ -165,6 +185,10 @@ impl GateResult {
 }
 
 impl ConditionResult {
+    fn compares(&self) -> bool {
+        matches!(self.condition.source, Source::BothVersions(_))
+    }
+
     pub(super) fn take(&mut self, found: &Found) {
         let (verdict, actual, note) = match found {
             Found::Measure(value, note) => match self.condition.compare(*value) {

@@ -39,9 +39,17 @@ pub struct ConditionReport {
     pub message: String,
 }
 
+/// What looking for the evidence of a deployment has come to.
+#[derive(Debug, Clone)]
+pub(super) struct Measured {
+    /// The version that was served then: what the new one was compared with.
+    pub(super) from_version: i32,
+    pub(super) measurements: Vec<Measurement>,
+}
+
 impl Service {
     /// Looks for the evidence that the gates of a claimed deployment wait for.
-    pub async fn measure(&self, claim: &Claim, deployment: &Deployment) -> Vec<Measurement> {
+    pub(super) async fn measure(&self, claim: &Claim, deployment: &Deployment) -> Measured {
         let mut looking = Looking {
             service: self,
             claim,
@@ -64,7 +72,10 @@ impl Service {
                 });
             }
         }
-        measurements
+        Measured {
+            from_version: deployment.from_version,
+            measurements,
+        }
     }
 
     /// Takes in what somebody reports of a condition that is decided outside.
@@ -80,6 +91,7 @@ impl Service {
     ) -> Result<Deployment, Error> {
         check_text("message", &report.message)?;
         let measurement = resolve(report, caller)?;
+        let timeout = self.gate_timeout;
         let effect: Box<Effect> = Box::new(move |tx, change, now| {
             let measurement = measurement.clone();
             store::boxed(async move {
@@ -87,7 +99,7 @@ impl Service {
                     Ok(record) => change.records.extend(record),
                     Err(denied) => return Ok(Err(denied)),
                 }
-                change.settle(tx, now).await.map(Ok)
+                change.settle(tx, timeout, now).await.map(Ok)
             })
         });
         let stored = self.verb(id, Verb::Measure, caller, effect).await?;

@@ -1,6 +1,7 @@
 //! Gates, judged on the evidence that the Eval service has or that somebody reports.
 
 mod baseline;
+mod compared_anew;
 
 use std::time::{Duration, Instant};
 

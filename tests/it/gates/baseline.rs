@@ -12,12 +12,12 @@ fn beside(kind: &str, operator: &str, margin: f64) -> Value {
     condition
 }
 
-fn score_beside(margin: f64) -> Value {
+pub(super) fn score_beside(margin: f64) -> Value {
     beside("eval_score", "gte", margin)
 }
 
 /// Results on so many examples, of which every tenth scores otherwise.
-fn results(count: usize, score: f64, tenth: f64) -> Vec<EvalResult> {
+pub(super) fn results(count: usize, score: f64, tenth: f64) -> Vec<EvalResult> {
     let each = |number| result_of(number, if number % 10 == 0 { tenth } else { score });
     (0..count).map(each).collect()
 }
