@@ -41,6 +41,21 @@ fn two_evaluations_are_compared_example_by_example() {
 }
 
 #[test]
+fn the_example_in_the_documentation_is_right() {
+    let mut scores = vec![(1.0, 1.0); 360];
+    scores.extend([(0.0, 0.0); 20]);
+    scores.extend([(0.0, 1.0); 12]);
+    scores.extend([(1.0, 0.0); 8]);
+    let (candidate, baseline): (Vec<_>, Vec<_>) = scores.into_iter().unzip();
+    assert!((baseline.iter().sum::<f64>() - 372.0).abs() < 1e-9);
+    let of_both = both(&candidate, &baseline);
+    let compared = score(&of_both).unwrap();
+    insta::assert_snapshot!(compared.describe(&of_both), @"400 pairs: mean difference -0.01, with 95 % confidence no worse than -0.032187; smallest detectable drop 0.031; version 2 in run new beside version 1 in run old");
+    let strict = compare(ConditionType::EvalScore, &of_both, 0.02).unwrap();
+    assert_eq!((strict.bound, strict.needed), (compared.bound, Some(890)));
+}
+
+#[test]
 fn a_latency_or_cost_is_no_worse_than_its_upper_bound() {
     let of_both = both(&[0.8; 100], &[0.9; 100]);
     // A tenth of a millisecond faster, and as much as the slowest example slower in one more pair.
