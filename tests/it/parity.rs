@@ -351,6 +351,14 @@ fn gate() -> pb::CreateQualityGateRequest {
                 threshold: 4.5,
                 ..Default::default()
             },
+            pb::GateCondition {
+                r#type: "eval_score".into(),
+                operator: "gte".into(),
+                threshold: 0.05,
+                dataset_id: "golden-set".into(),
+                baseline: true,
+                ..Default::default()
+            },
         ],
         required: true,
     }
