@@ -326,6 +326,34 @@ async fn a_deployment_whose_evidence_will_not_do_says_so_when_it_is_created() {
     app.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_known_when_it_was_decided_is_kept() {
+    let app = App::start(Storage::SqliteFile).await;
+    let id = roll_out(&app, canary(true)).await;
+    let candidates = serve(&app, 0, 400, worse).await;
+    app.tick().await;
+    assert_eq!(state(&app, &id).await, "ROLLED_BACK");
+    let path = format!("sqlite://{}", app.settings()["DELOS_SQLITE_PATH"]);
+    let database = sqlx::SqlitePool::connect(&path).await.unwrap();
+    let kept: Vec<(String, i64, f64)> = sqlx::query_as(
+        "SELECT arm, request_count, quality_score FROM deployment_metrics ORDER BY arm",
+    )
+    .fetch_all(&database)
+    .await
+    .unwrap();
+    let counts: Vec<_> = kept
+        .iter()
+        .map(|(arm, count, _)| (arm.as_str(), *count))
+        .collect();
+    let candidates = i64::try_from(candidates).unwrap();
+    assert_eq!(
+        counts,
+        [("CANDIDATE", candidates), ("STABLE", 400 - candidates)]
+    );
+    assert!(kept[0].2 < kept[1].2 - 0.2, "{kept:?}");
+    app.finish().await;
+}
+
 /// A version that is bad, reported by a process that is killed at once: who comes after it takes it
 /// back, since what is acknowledged is stored with what follows from it.
 async fn rolled_back_after_a_kill(storage: Storage) {
