@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
-    App, Storage, minutes, on_every_storage,
-    users::{good, outcome, report, roll_out, serve},
+    App, Storage,
+    binary::Binary,
+    http, minutes, on_every_storage, settings, until,
+    users::{good, outcome, report, roll_out, roll_out_at, serve},
 };
 
 fn canary() -> Value {
@@ -195,4 +197,63 @@ async fn a_report_of_nothing_or_of_too_much_is_refused_as_a_whole() {
         assert_eq!(answer.json()["errors"][0]["field"], "outcomes");
     }
     app.finish().await;
+}
+
+/// What is reported to two replicas at the same time, in any order and several times, counts once;
+/// and a score finds its outcome also where the two came at the same moment, elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_count_together() {
+    const BATCHES: usize = 12;
+    let files = tempfile::tempdir().unwrap();
+    let settings = settings(Storage::Postgres, files.path()).await;
+    let replicas = [Binary::start(&settings), Binary::start(&settings)];
+    for replica in &replicas {
+        replica.wait_until_ready().await;
+    }
+    let id = roll_out_at(&replicas[0].address, canary()).await;
+    let of = |batch: usize, call: usize| format!("call-{batch}-{call}");
+    let outcomes = |batch: usize| {
+        let calls = (0..40).map(|call| outcome(&of(batch, call), 1, &format!("user-{call}")));
+        json!({"outcomes": calls.collect::<Vec<_>>()})
+    };
+    let scores = |batch: usize| {
+        let calls =
+            (0..40).map(|call| json!({"outcome_id": of(batch, call), "quality_score": 0.5}));
+        json!({"scores": calls.collect::<Vec<_>>()})
+    };
+    let reporter = async |number: usize| {
+        let mut accepted = 0;
+        for batch in 0..BATCHES {
+            let batch = (batch + 5 * number) % BATCHES;
+            let (here, there) = (&replicas[number % 2], &replicas[(number + 1) % 2]);
+            let (outcomes, scores) = (outcomes(batch), scores(batch));
+            let (outcomes, scores) = tokio::join!(
+                http::post(&here.address, "/v1/outcomes", &outcomes),
+                http::post(&there.address, "/v1/outcomes", &scores),
+            );
+            let (outcomes, scores) = (outcomes.unwrap(), scores.unwrap());
+            assert_eq!(scores.status, 200, "{scores:?}");
+            accepted += outcomes.json()["accepted"].as_u64().unwrap();
+        }
+        accepted
+    };
+    let accepted = tokio::join!(reporter(0), reporter(1), reporter(2), reporter(3));
+    let accepted = accepted.0 + accepted.1 + accepted.2 + accepted.3;
+    assert_eq!(accepted, 40 * BATCHES as u64);
+
+    let path = format!("/v1/deployments/{id}/status");
+    let baseline = async || {
+        let answer = http::get(&replicas[1].address, &path).await.unwrap();
+        answer.json()["baseline_metrics"].clone()
+    };
+    let calls = 40 * BATCHES;
+    let all = json!(calls.to_string());
+    until("a score has not found its outcome", async || {
+        baseline().await["score_count"] == all
+    })
+    .await;
+    let baseline = baseline().await;
+    assert_eq!(baseline["request_count"], calls);
+    assert_eq!(baseline["unit_count"], "40");
+    assert_eq!(baseline["quality_score"], 0.5);
 }

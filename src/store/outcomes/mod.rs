@@ -7,6 +7,7 @@
 mod latency;
 mod past;
 mod rows;
+mod scores;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 use super::{
     Tx,
-    entity::{cohort, cohort_sums, cohort_unit, outcome, waiting_score},
+    entity::{cohort, cohort_sums, cohort_unit, outcome},
     error::Error,
 };
 use crate::domain::{
@@ -68,6 +69,9 @@ struct New<'a> {
     quality: Option<f64>,
     is_open: bool,
 }
+
+/// An outcome that is stored, where it belongs, and the score that has come for it.
+type Late = (outcome::Model, Cohort, f64);
 
 /// What is known before anything is written.
 struct Before {
@@ -181,63 +185,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Gives scores to the outcomes that they are of. Those of outcomes that were stored before are
-    /// returned with them, and those whose outcome is yet to come.
-    async fn assign_scores(
-        &self,
-        scores: &[Score],
-        before: &Before,
-        seen: &HashMap<Uuid, usize>,
-        new: &mut [New<'_>],
-        taken: &mut TakenIn,
-    ) -> Result<(Vec<(outcome::Model, Cohort, f64)>, Vec<Score>), Error> {
-        self.take_waiting(new).await?;
-        let (mut late, mut early) = (Vec::new(), Vec::new());
-        let mut scored = HashSet::new();
-        for score in scores {
-            let of_new = seen.get(&score.outcome).map(|at| &mut new[*at]);
-            let known = before.known.get(&score.outcome);
-            let fate = if let Some(new) = of_new {
-                if new.quality.is_some() {
-                    Fate::Known
-                } else {
-                    new.quality = Some(score.quality);
-                    Fate::Stored
-                }
-            } else if !scored.insert(score.outcome) {
-                Fate::Known
-            } else if let Some((row, cohort)) = known.and_then(|row| before.held(row)) {
-                if row.quality_score.is_some() {
-                    Fate::Known
-                } else {
-                    late.push((row.clone(), cohort.clone(), score.quality));
-                    Fate::Stored
-                }
-            } else {
-                early.push(*score);
-                Fate::Stored
-            };
-            taken.scores.push(fate);
-        }
-        let waiting = self
-            .waiting(early.iter().map(|score| score.outcome))
-            .await?;
-        early.retain(|score| !waiting.contains_key(&score.outcome));
-        for (score, fate) in scores.iter().zip(&mut taken.scores) {
-            if waiting.contains_key(&score.outcome) {
-                *fate = Fate::Known;
-            }
-        }
-        Ok((late, early))
-    }
-
     /// Adds what is new to what is known of the units and of the groups.
-    async fn count(
-        &self,
-        before: &Before,
-        new: &[New<'_>],
-        late: &[(outcome::Model, Cohort, f64)],
-    ) -> Result<(), Error> {
+    async fn count(&self, before: &Before, new: &[New<'_>], late: &[Late]) -> Result<(), Error> {
         let new: Vec<_> = new.iter().filter(|new| new.is_open).collect();
         let late: Vec<_> = late
             .iter()
@@ -278,7 +227,7 @@ impl Tx {
         &self,
         before: &Before,
         new: &[New<'_>],
-        late: &[(outcome::Model, Cohort, f64)],
+        late: &[Late],
     ) -> Result<(), Error> {
         let rows: Vec<_> = new
             .iter()
@@ -349,24 +298,6 @@ impl Tx {
         for rows in rows.chunks(ROWS_MAX) {
             cohort_sums::Entity::insert_many(rows.iter().cloned())
                 .on_conflict(again.clone())
-                .exec_without_returning(&self.db)
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Notes scores whose outcome is yet to come.
-    async fn keep_waiting(&self, scores: Vec<Score>, now: Timestamp) -> Result<(), Error> {
-        let rows = scores.into_iter().map(|score| {
-            rows::all_set_score(waiting_score::Model {
-                outcome_id: score.outcome,
-                quality_score: score.quality,
-                received_at: now,
-            })
-        });
-        let rows: Vec<_> = rows.collect();
-        for rows in rows.chunks(ROWS_MAX) {
-            waiting_score::Entity::insert_many(rows.iter().cloned())
                 .exec_without_returning(&self.db)
                 .await?;
         }

@@ -9,7 +9,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{New, Place, ROWS_MAX, read_cohort, rows};
+use super::{Place, ROWS_MAX, read_cohort, rows};
 use crate::{
     domain::{
         Timestamp,
@@ -17,7 +17,7 @@ use crate::{
     },
     store::{
         Tx,
-        entity::{cohort, cohort_unit, outcome, traffic, waiting_score},
+        entity::{cohort, cohort_unit, outcome, traffic},
         error::Error,
         traffic::read_row,
     },
@@ -167,47 +167,5 @@ impl Tx {
             }
         }
         Ok(tallies)
-    }
-
-    /// The scores of outcomes that came before them.
-    pub(super) async fn waiting(
-        &self,
-        outcomes: impl Iterator<Item = Uuid>,
-    ) -> Result<HashMap<Uuid, f64>, Error> {
-        let ids: Vec<_> = outcomes.collect();
-        let mut waiting = HashMap::new();
-        for ids in ids.chunks(ROWS_MAX) {
-            let rows = waiting_score::Entity::find()
-                .filter(waiting_score::Column::OutcomeId.is_in(ids.iter().copied()))
-                .all(&self.db)
-                .await?;
-            waiting.extend(rows.iter().map(|row| (row.outcome_id, row.quality_score)));
-        }
-        Ok(waiting)
-    }
-
-    /// Gives new outcomes the scores that came before them.
-    pub(super) async fn take_waiting(&self, new: &mut [New<'_>]) -> Result<(), Error> {
-        let keys = new.iter().filter(|new| new.quality.is_none());
-        let keys: Vec<_> = keys.map(|new| new.outcome.key).collect();
-        let waiting = self.waiting(keys.into_iter()).await?;
-        if waiting.is_empty() {
-            return Ok(());
-        }
-        for new in new.iter_mut().filter(|new| new.quality.is_none()) {
-            new.quality = waiting.get(&new.outcome.key).copied();
-        }
-        self.forget_waiting(waiting.into_keys().collect()).await
-    }
-
-    /// Forgets scores that have found their outcomes.
-    pub(super) async fn forget_waiting(&self, outcomes: Vec<Uuid>) -> Result<(), Error> {
-        for ids in outcomes.chunks(ROWS_MAX) {
-            waiting_score::Entity::delete_many()
-                .filter(waiting_score::Column::OutcomeId.is_in(ids.iter().copied()))
-                .exec(&self.db)
-                .await?;
-        }
-        Ok(())
     }
 }
