@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, path::PathBuf, ti
 
 use crate::{
     domain::ids::Environment,
+    evidence::webhook,
     store::{Backend, Postgres, SslMode},
     telemetry::{self, LogFormat, LogLevel, Otlp},
     wire::Origins,
@@ -32,6 +33,8 @@ pub struct Config {
     pub eval_endpoint: String,
     /// `host:port` of the Prompt service, where it is to be asked whether a version exists.
     pub prompt_endpoint: Option<String>,
+    /// How those are asked who decide outside.
+    pub webhooks: webhook::Settings,
     /// Where Redis is, which replicas that share a database may use.
     pub redis_url: Secret,
     /// Variables that look like ours and are not.
@@ -226,6 +229,24 @@ const VARIABLES: &[Variable] = &[
         "Prompt service, asked whether a version exists; nothing: not asked",
     ),
     variable(
+        "DELOS_WEBHOOK_SECRET",
+        "",
+        "whsec_ and base64 of 24 to 64 bytes; several, separated by commas, while one takes the place of another; or nothing",
+        "What webhooks are signed with; nothing: none is called",
+    ),
+    variable(
+        "DELOS_WEBHOOK_ALLOW",
+        "",
+        "names, addresses or ranges such as 10.0.0.0/8, separated by commas, each with a port behind it or for every port, and with http:// before it where TLS may be left out",
+        "Webhooks that may be called though they are not public or not https on port 443",
+    ),
+    variable(
+        "DELOS_WEBHOOK_SSLROOTCERT",
+        "",
+        "the path of a file of certificates in PEM (empty: the system's alone)",
+        "Certificates to trust for webhooks, besides the system's",
+    ),
+    variable(
         "DELOS_GATE_TIMEOUT_SECONDS",
         "3600",
         "a whole number of seconds, 1 to 31536000",
@@ -346,6 +367,7 @@ impl Source {
             outcome_retention: self.hours("DELOS_OUTCOME_RETENTION_HOURS", 24..=8784),
             eval_endpoint: self.host_port("DELOS_EVAL_ENDPOINT"),
             prompt_endpoint: self.prompt_endpoint(),
+            webhooks: self.webhooks(),
             redis_url: self.redis_url(),
             unknown: self.unknown(),
         }
@@ -403,12 +425,7 @@ impl Source {
             password: self.text("DELOS_DB_PASSWORD"),
             database: self.text("DELOS_DB_NAME"),
             ssl_mode: ssl_mode.unwrap_or(SslMode::Disable),
-            ssl_root_cert: self
-                .parsed("DELOS_DB_SSLROOTCERT", |text| {
-                    let path = PathBuf::from(text);
-                    (text.is_empty() || path.is_file()).then_some(path)
-                })
-                .filter(|path| !path.as_os_str().is_empty()),
+            ssl_root_cert: self.file("DELOS_DB_SSLROOTCERT"),
             connections_max: self
                 .parsed("DELOS_DB_MAX_CONNECTIONS", |text| {
                     text.parse().ok().filter(|max| (1..=1000).contains(max))
@@ -484,6 +501,30 @@ impl Source {
             self.refuse("DELOS_REDIS_URL", "[redacted]".into());
         }
         Secret(url)
+    }
+
+    fn webhooks(&mut self) -> webhook::Settings {
+        let name = "DELOS_WEBHOOK_SECRET";
+        let keys = self.text(name).parse().ok();
+        if keys.is_none() {
+            self.refuse(name, "[redacted]".into());
+        }
+        let allow = self.parsed("DELOS_WEBHOOK_ALLOW", |text| text.parse().ok());
+        webhook::Settings {
+            keys: keys.unwrap_or_default(),
+            allow: allow.unwrap_or_default(),
+            root_cert: self.file("DELOS_WEBHOOK_SSLROOTCERT"),
+        }
+    }
+
+    /// A file that must be there, where one is named.
+    fn file(&mut self, name: &'static str) -> Option<PathBuf> {
+        let found = |text: &str| {
+            let path = PathBuf::from(text);
+            (text.is_empty() || path.is_file()).then_some(path)
+        };
+        let path = self.parsed(name, found);
+        path.filter(|path| !path.as_os_str().is_empty())
     }
 
     fn unknown(&self) -> Vec<String> {
@@ -628,6 +669,9 @@ mod tests {
             ("DELOS_REDIS_URL", "localhost:6379"),
             ("DELOS_EVAL_ENDPOINT", "localhost"),
             ("DELOS_PROMPT_ENDPOINT", "localhost:0"),
+            ("DELOS_WEBHOOK_SECRET", "whsec_short"),
+            ("DELOS_WEBHOOK_ALLOW", "https://example.com/"),
+            ("DELOS_WEBHOOK_SSLROOTCERT", "/no/such/file"),
             ("DELOS_GATE_TIMEOUT_SECONDS", "0"),
             ("DELOS_OUTCOME_RETENTION_HOURS", "1"),
             ("DELOS_OBSERVE_ENDPOINT", ":9000"),
@@ -641,7 +685,8 @@ mod tests {
             assert_eq!(bad.len(), 1, "{name}");
             let said = bad[0].to_string();
             assert!(said.contains(name) && said.contains("takes"), "{said}");
-            assert_eq!(said.contains(value), name != "DELOS_REDIS_URL", "{said}");
+            let is_secret = matches!(name, "DELOS_REDIS_URL" | "DELOS_WEBHOOK_SECRET");
+            assert_eq!(said.contains(value), !is_secret, "{said}");
         }
         assert_eq!(config(&cases).unwrap_err().len(), cases.len());
     }
@@ -654,10 +699,15 @@ mod tests {
                 ("DELOS_STORAGE_BACKEND", "postgres"),
                 ("DELOS_DB_PASSWORD", "hunter2"),
                 ("DELOS_REDIS_URL", "redis://:hunter2@cache:6379"),
+                (
+                    "DELOS_WEBHOOK_SECRET",
+                    "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+                ),
             ])
             .unwrap()
         );
         assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(!shown.contains("MfKQ9r8GK"), "{shown}");
         let bad = config(&[("DELOS_REDIS_URL", "http://:hunter2@cache")]).unwrap_err();
         assert!(!bad[0].to_string().contains("hunter2"));
     }

@@ -26,7 +26,7 @@ use tower::ServiceExt as _;
 
 use crate::{
     config::{Config, Listen},
-    evidence::{Eval, Prompts},
+    evidence::{Eval, Prompts, webhook::Webhooks},
     reconciler::Reconciler,
     service::{self, Service, Sources},
     store::{self, Backend, Store},
@@ -110,6 +110,9 @@ pub enum BindError {
     /// The address of another service can't be used.
     #[error("the address of another service can't be used: {0}")]
     Peer(#[from] tonic::transport::Error),
+    /// The certificates that webhooks are trusted by can't be read.
+    #[error("the certificates of DELOS_WEBHOOK_SSLROOTCERT can't be read: {0}")]
+    Certificates(#[source] io::Error),
     /// The contract can't be reflected, which is a bug.
     #[error("the contract can't be reflected: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -161,6 +164,7 @@ impl Server {
                 .as_deref()
                 .map(Prompts::new)
                 .transpose()?,
+            webhooks: Webhooks::new(&config.webhooks).map_err(BindError::Certificates)?,
         };
         let service = Service::new(store, metrics, config.gate_timeout, sources);
         // Where it does not answer yet, the table is the cache's until it does.

@@ -5,6 +5,7 @@ pub use sea_orm_migration::prelude::*;
 mod m20261124_000001_initial;
 mod m20261125_000002_replicas;
 mod m20261125_000003_condition_notes;
+mod m20261125_000005_condition_urls;
 mod m20261125_000006_outcomes;
 
 /// Every migration, in order.
@@ -18,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261124_000001_initial::Migration),
             Box::new(m20261125_000002_replicas::Migration),
             Box::new(m20261125_000003_condition_notes::Migration),
+            Box::new(m20261125_000005_condition_urls::Migration),
             Box::new(m20261125_000006_outcomes::Migration),
         ]
     }

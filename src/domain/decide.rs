@@ -8,7 +8,7 @@ use super::{
     Timestamp,
     analysis::{Analysis, Asked, Overall},
     deployment::{Deployment, Rollout},
-    judgement::{GateResult, Verdict},
+    judgement::{Again, GateResult, Verdict},
     plan::{Plan, Stage},
     state::Status,
     strategy::{Strategy, StrategyType},
@@ -152,16 +152,21 @@ fn judge_gates(deployment: &Deployment, now: Timestamp) -> Decision {
 }
 
 /// When to look for the evidence of gates again: at once where that was never done, then less and
-/// less often; none where all that is missing is decided outside.
+/// less often, and not before the moment that somebody who was asked has named; none where all
+/// that is missing is decided outside.
 fn next_look(deployment: &Deployment, now: Timestamp) -> Option<Timestamp> {
-    let gates = deployment.gates.iter();
-    let mut missing = gates.flat_map(GateResult::conditions_to_measure).peekable();
-    missing.peek()?;
-    if missing.any(|(_, condition)| condition.note.is_empty()) {
-        return Some(now);
-    }
     let waited = (now - deployment.updated_at).max(chrono::TimeDelta::zero());
-    Some(now + (waited / 10).clamp(LOOK_AGAIN.0, LOOK_AGAIN.1))
+    let in_turn = now + (waited / 10).clamp(LOOK_AGAIN.0, LOOK_AGAIN.1);
+    let gates = deployment.gates.iter();
+    let missing = gates.flat_map(GateResult::conditions_to_measure);
+    let looks = missing.filter_map(|(_, condition)| match condition.again {
+        Again::Soon if condition.note.is_empty() => Some(now),
+        Again::Soon => Some(in_turn),
+        // Where it has passed meanwhile, soon, yet not again and again at this moment.
+        Again::After(at) => Some(at.max(now + LOOK_AGAIN.0)),
+        Again::Never => None,
+    });
+    looks.min()
 }
 
 /// What a rollout's next step asks of its evidence.

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::{
     Timestamp,
+    endpoint::Endpoint,
     ids::{Actor, PromptId},
     violation::Violations,
 };
@@ -95,7 +96,12 @@ pub enum Source {
     SameGate,
     /// Outside: somebody reports it.
     Outside,
+    /// Outside: somebody is asked there, who answers or reports it.
+    Webhook(Endpoint),
 }
+
+/// Reads a URL, and says whether it may be called; or else what is wrong with it.
+pub type Admit<'a> = dyn Fn(&str) -> Result<Endpoint, String> + 'a;
 
 /// A quality gate.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,6 +135,8 @@ pub struct ConditionRequest {
     pub eval_run_id: String,
     /// See [`Source::Dataset`]; empty where it is not meant.
     pub dataset_id: String,
+    /// See [`Source::Webhook`]; empty where it is not meant.
+    pub url: String,
 }
 
 /// A gate as a caller asks for it.
@@ -152,6 +160,7 @@ impl Gate {
         id: Uuid,
         created_by: Actor,
         created_at: Timestamp,
+        admit: &Admit<'_>,
         violations: &mut Violations,
     ) -> Option<Self> {
         let prompt_id = violations.take("prompt_id", PromptId::parse(&request.prompt_id));
@@ -176,7 +185,8 @@ impl Gate {
             .take(CONDITIONS_MAX)
             .enumerate()
             .filter_map(|(index, condition)| {
-                Condition::resolve(condition, &format!("conditions[{index}]"), violations)
+                let at = format!("conditions[{index}]");
+                Condition::resolve(condition, &at, admit, violations)
             })
             .collect();
         check_sources(&conditions, violations);
@@ -219,7 +229,7 @@ impl Condition {
             Source::Run(id) => format!("{kind} of evaluation run '{id}'"),
             Source::Dataset(id) => format!("{kind} on dataset '{id}'"),
             Source::SameGate => format!("{kind} of the same evaluation run"),
-            Source::Outside => format!("{kind} (decided outside)"),
+            Source::Outside | Source::Webhook(_) => format!("{kind} (decided outside)"),
         }
     }
 
@@ -243,11 +253,16 @@ impl Condition {
         })
     }
 
-    fn resolve(request: &ConditionRequest, at: &str, violations: &mut Violations) -> Option<Self> {
+    fn resolve(
+        request: &ConditionRequest,
+        at: &str,
+        admit: &Admit<'_>,
+        violations: &mut Violations,
+    ) -> Option<Self> {
         let kind = one_of(&request.kind, ConditionType::ALL, ConditionType::as_str);
-        let kind = violations.take(&format!("{at}.type"), kind);
+        let kind = violations.take(format!("{at}.type"), kind);
         let operator = one_of(&request.operator, Operator::ALL, Operator::as_str);
-        let operator = violations.take(&format!("{at}.operator"), operator);
+        let operator = violations.take(format!("{at}.operator"), operator);
         if !request.threshold.is_finite() {
             violations.add(
                 format!("{at}.threshold"),
@@ -258,7 +273,20 @@ impl Condition {
         violations.check_length(&format!("{at}.dataset_id"), &request.dataset_id, NAME_MAX);
         let kind = kind?;
         let source = Source::resolve(kind, &request.eval_run_id, &request.dataset_id);
-        let source = violations.take(&format!("{at}.dataset_id"), source);
+        let source = violations.take(format!("{at}.dataset_id"), source);
+        let source = match (kind, request.url.as_str()) {
+            (_, "") => source,
+            (ConditionType::Custom, url) => {
+                let endpoint = violations.take(format!("{at}.url"), admit(url));
+                source.and(endpoint).map(Source::Webhook)
+            }
+            (ConditionType::EvalScore | ConditionType::Latency | ConditionType::Cost, _) => {
+                let why =
+                    "is only for custom conditions, which are decided outside; leave it empty";
+                violations.add(format!("{at}.url"), why);
+                source
+            }
+        };
         Some(Self {
             kind,
             operator: operator?,
@@ -269,6 +297,15 @@ impl Condition {
 }
 
 impl Source {
+    /// Whether somebody outside decides, and may report it.
+    #[must_use]
+    pub fn is_outside(&self) -> bool {
+        match self {
+            Self::Outside | Self::Webhook(_) => true,
+            Self::Run(_) | Self::Dataset(_) | Self::SameGate => false,
+        }
+    }
+
     fn resolve(kind: ConditionType, run: &str, dataset: &str) -> Result<Self, String> {
         match (kind, run, dataset) {
             (ConditionType::Custom, "", "") => Ok(Self::Outside),
@@ -332,6 +369,7 @@ mod tests {
             Uuid::nil(),
             Actor::anonymous(),
             Timestamp::UNIX_EPOCH,
+            &Endpoint::parse,
             &mut violations,
         );
         match violations.finish(gate) {
@@ -366,6 +404,23 @@ mod tests {
             fields_refused(vec![nan]),
             ["conditions[0].operator", "conditions[0].threshold"]
         );
+    }
+
+    #[test]
+    fn only_what_is_decided_outside_has_a_url() {
+        let with = |kind, dataset, url: &str| ConditionRequest {
+            url: url.into(),
+            ..condition(kind, dataset)
+        };
+        let url = "https://example.com/score";
+        assert!(fields_refused(vec![with("custom", "", url)]).is_empty());
+        for refused in [
+            with("custom", "", "example.com"),
+            with("eval_score", "golden-set", url),
+        ] {
+            let good = condition("custom", "");
+            assert_eq!(fields_refused(vec![good, refused]), ["conditions[1].url"]);
+        }
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use uuid::Uuid;
 
-use super::gate::{Condition, Gate, Source};
+use super::{
+    Timestamp,
+    gate::{Condition, Gate, Source},
+};
 
 /// A verdict on a gate or a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,19 @@ pub struct ConditionResult {
     pub verdict: Verdict,
     /// Where the measure comes from, or why there is none; empty until it was looked for.
     pub note: String,
+    /// When it is looked for again, where it still waits.
+    pub again: Again,
+}
+
+/// When evidence that is missing is looked for again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// When its turn comes.
+    Soon,
+    /// Not before this moment, as who was asked has said.
+    After(Timestamp),
+    /// Never: it is reported, or stays missing.
+    Never,
 }
 
 /// What looking for the evidence of a condition has come to.
@@ -56,6 +72,10 @@ pub enum Found {
     Unusable(String),
     /// No evidence yet, and why.
     Nothing(String),
+    /// No evidence yet, why, and the moment before which there is no use in looking again.
+    Later(Timestamp, String),
+    /// No evidence, why, and no use in looking again: it is reported, or stays missing.
+    Reported(String),
 }
 
 /// The evidence for a condition of a gate.
@@ -84,6 +104,7 @@ impl GateResult {
                 actual: None,
                 verdict: Verdict::Waiting,
                 note: String::new(),
+                again: Again::Soon,
             })
             .collect();
         let mut result = Self {
@@ -160,12 +181,20 @@ impl GateResult {
                 waits
                     && condition.verdict == Verdict::Waiting
                     && condition.condition.source != Source::Outside
+                    && condition.again != Again::Never
             })
     }
 }
 
 impl ConditionResult {
     pub(super) fn take(&mut self, found: &Found) {
+        self.again = match found {
+            Found::Later(at, _) => Again::After(*at),
+            Found::Reported(_) => Again::Never,
+            Found::Measure(..) | Found::Verdict(..) | Found::Unusable(_) | Found::Nothing(_) => {
+                Again::Soon
+            }
+        };
         let (verdict, actual, note) = match found {
             Found::Measure(value, note) => match self.condition.compare(*value) {
                 Ok(true) => (Verdict::Passed, Some(*value), note.clone()),
@@ -175,7 +204,9 @@ impl ConditionResult {
             Found::Verdict(true, note) => (Verdict::Passed, None, note.clone()),
             Found::Verdict(false, note) => (Verdict::Failed, None, note.clone()),
             Found::Unusable(why) => (Verdict::Failed, None, why.clone()),
-            Found::Nothing(why) => (Verdict::Waiting, None, why.clone()),
+            Found::Nothing(why) | Found::Later(_, why) | Found::Reported(why) => {
+                (Verdict::Waiting, None, why.clone())
+            }
         };
         self.verdict = verdict;
         self.actual = actual;
@@ -278,6 +309,32 @@ mod tests {
         let mut gate = gate(&[(ConditionType::EvalScore, Operator::Gte, 0.0)]);
         assert!(gate.take(0, &Found::Unusable("run 17 is of version 3".into())));
         assert_eq!(gate.verdict, Verdict::Failed);
+    }
+
+    #[test]
+    fn what_is_reported_or_asks_for_rest_is_not_looked_for_and_still_waits() {
+        let later = Timestamp::UNIX_EPOCH + chrono::TimeDelta::minutes(2);
+        for (found, again, is_looked_for) in [
+            (Found::Nothing("answers 500".into()), Again::Soon, true),
+            (
+                Found::Later(later, "answers 503".into()),
+                Again::After(later),
+                true,
+            ),
+            (
+                Found::Reported("has taken it on".into()),
+                Again::Never,
+                false,
+            ),
+        ] {
+            let mut gate = gate(&[(ConditionType::Custom, Operator::Gte, 0.9)]);
+            assert!(!gate.take(0, &found));
+            assert_eq!(gate.conditions[0].again, again);
+            assert_eq!(gate.conditions_to_measure().count() == 1, is_looked_for);
+            assert_eq!(gate.verdict, Verdict::Waiting);
+            assert!(gate.take(0, &measure(0.93)), "it is reported all the same");
+            assert_eq!(gate.verdict, Verdict::Passed);
+        }
     }
 
     #[test]

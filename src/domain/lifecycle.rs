@@ -11,7 +11,6 @@ use super::{
     Timestamp,
     audit::{Action, Record},
     deployment::{Deployment, NewDeployment, ROLLBACK_FROM, Rollout},
-    gate::Source,
     ids::Actor,
     judgement::{GateResult, Measurement, Verdict},
     plan::{Plan, Stage},
@@ -216,7 +215,7 @@ impl Deployment {
                 index: measurement.index,
             });
         };
-        if condition.condition.source != Source::Outside {
+        if !condition.condition.source.is_outside() {
             return Err(Denied::NotCustom {
                 condition: condition.describe(),
             });

@@ -11,6 +11,7 @@ pub mod bucket;
 pub mod convergence;
 pub mod decide;
 pub mod deployment;
+pub mod endpoint;
 pub mod gate;
 pub mod ids;
 pub mod judgement;

@@ -57,14 +57,16 @@ impl Eval {
         let looked = match source {
             Source::Run(id) => self.run(id, deployment).await,
             Source::Dataset(id) => self.newest_run(id, deployment).await,
-            Source::SameGate | Source::Outside => {
+            Source::SameGate | Source::Outside | Source::Webhook(_) => {
                 return Look::Unusable("it names no run and no dataset".into());
             }
         };
         looked.unwrap_or_else(|no_answer| match no_answer {
             NoAnswer::Unknown(_) => Look::Unusable(match source {
                 Source::Run(id) => format!("there is no evaluation run '{id}'"),
-                Source::Dataset(_) | Source::SameGate | Source::Outside => no_answer.to_string(),
+                Source::Dataset(_) | Source::SameGate | Source::Outside | Source::Webhook(_) => {
+                    no_answer.to_string()
+                }
             }),
             NoAnswer::Down(why) => Look::NotYet(why),
         })

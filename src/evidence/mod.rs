@@ -4,6 +4,7 @@ mod ask;
 mod eval;
 pub mod pb;
 mod prompt;
+pub mod webhook;
 
 pub use ask::NoAnswer;
 pub use eval::{Eval, Look, Results};

@@ -32,6 +32,7 @@ impl Service {
             Uuid::now_v7(),
             caller.actor.clone(),
             unset,
+            &|url| self.sources.webhooks.admit(url),
             &mut violations,
         );
         let gate = Arc::new(violations.finish(gate).map_err(Error::Invalid)?);

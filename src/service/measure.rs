@@ -21,7 +21,7 @@ use crate::{
 
 /// How long evidence is looked for at most, from when a deployment was claimed: well within the
 /// lease, so that what is started then is started by one replica only.
-const TIME: Duration = Duration::from_secs(8);
+pub(super) const TIME: Duration = Duration::from_secs(8);
 
 /// What somebody reports of a condition that is decided outside.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,11 +41,23 @@ pub struct ConditionReport {
 impl Service {
     /// Looks for the evidence that the gates of a claimed deployment wait for.
     pub async fn measure(&self, claim: &Claim, deployment: &Deployment) -> Vec<Measurement> {
+        let (mut measurements, asked) = tokio::join!(
+            self.look_for_runs(claim, deployment),
+            self.ask_webhooks(claim, deployment)
+        );
+        measurements.extend(asked);
+        measurements
+    }
+
+    async fn look_for_runs(&self, claim: &Claim, deployment: &Deployment) -> Vec<Measurement> {
         let mut looked: Vec<(Source, Look)> = Vec::new();
         let mut measurements = Vec::new();
         for gate in &deployment.gates {
             for (index, condition) in gate.conditions_to_measure() {
                 let source = source(gate, &condition.condition);
+                if source.is_outside() {
+                    continue;
+                }
                 let known = looked.iter().find(|(known, _)| known == source);
                 let look = match known {
                     Some((_, look)) => look.clone(),

@@ -12,13 +12,14 @@ use uuid::Uuid;
 
 use crate::{
     domain::{state::Status, violation::Violations},
-    evidence::{Eval, Prompts},
+    evidence::{Eval, Prompts, webhook::Webhooks},
     store::Store,
     telemetry::{Cause, Metrics},
     traffic::Table,
 };
 
 mod advance;
+mod ask;
 mod change;
 mod create;
 mod error;
@@ -51,6 +52,8 @@ pub struct Sources {
     pub eval: Eval,
     /// Knows which versions there are; where it is asked at all.
     pub prompts: Option<Prompts>,
+    /// Ask who decides outside.
+    pub webhooks: Webhooks,
 }
 
 /// The use cases. Cheap to clone.

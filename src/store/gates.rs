@@ -14,9 +14,10 @@ use super::{
     error::Error,
 };
 use crate::domain::{
+    endpoint::Endpoint,
     gate::{Condition, ConditionType, Gate, Operator, Source},
     ids::{Actor, PromptId},
-    judgement::{ConditionResult, GateResult, Verdict},
+    judgement::{Again, ConditionResult, GateResult, Verdict},
 };
 
 /// Most gates of a prompt; what is bound to a deployment must stay readable.
@@ -62,7 +63,11 @@ impl Tx {
             .iter()
             .zip(0_i16..)
             .map(|(condition, position)| {
-                let (eval_run_id, dataset_id) = source_columns(&condition.source);
+                let SourceColumns {
+                    eval_run_id,
+                    dataset_id,
+                    url,
+                } = SourceColumns::of(&condition.source);
                 gate_condition::ActiveModel {
                     gate_id: Set(gate.id),
                     position: Set(position),
@@ -71,6 +76,7 @@ impl Tx {
                     threshold: Set(condition.threshold),
                     eval_run_id: Set(eval_run_id),
                     dataset_id: Set(dataset_id),
+                    url: Set(url),
                 }
             });
         gate_condition::Entity::insert_many(conditions)
@@ -161,8 +167,11 @@ async fn gates_of<C: ConnectionTrait>(db: &C, prompt_id: &PromptId) -> Result<Ve
             kind: &row.r#type,
             operator: &row.operator,
             threshold: row.threshold,
-            eval_run_id: row.eval_run_id,
-            dataset_id: row.dataset_id,
+            source: SourceColumns {
+                eval_run_id: row.eval_run_id,
+                dataset_id: row.dataset_id,
+                url: row.url,
+            },
         };
         conditions
             .entry(row.gate_id)
@@ -209,14 +218,22 @@ pub(super) async fn gate_results<C: ConnectionTrait>(
             kind: &row.r#type,
             operator: &row.operator,
             threshold: row.expected,
-            eval_run_id: row.eval_run_id,
-            dataset_id: row.dataset_id,
+            source: SourceColumns {
+                eval_run_id: row.eval_run_id,
+                dataset_id: row.dataset_id,
+                url: row.url,
+            },
         };
         let result = ConditionResult {
             condition: columns.read()?,
             actual: row.actual,
             verdict: verdict("deployment_condition_results", &row.verdict)?,
             note: row.note,
+            again: match row.ask_after {
+                _ if row.ask_ended => Again::Never,
+                Some(at) => Again::After(at),
+                None => Again::Soon,
+            },
         };
         conditions
             .entry((row.deployment_id, row.gate_id))
@@ -246,7 +263,16 @@ fn condition_row(
     position: i16,
     result: &ConditionResult,
 ) -> condition_result::ActiveModel {
-    let (eval_run_id, dataset_id) = source_columns(&result.condition.source);
+    let SourceColumns {
+        eval_run_id,
+        dataset_id,
+        url,
+    } = SourceColumns::of(&result.condition.source);
+    let (ask_after, ask_ended) = match result.again {
+        Again::Soon => (None, false),
+        Again::After(at) => (Some(at), false),
+        Again::Never => (None, true),
+    };
     condition_result::ActiveModel {
         deployment_id: Set(deployment_id),
         gate_id: Set(gate_id),
@@ -256,9 +282,12 @@ fn condition_row(
         expected: Set(result.condition.threshold),
         eval_run_id: Set(eval_run_id),
         dataset_id: Set(dataset_id),
+        url: Set(url),
         actual: Set(result.actual),
         verdict: Set(verdict_name(result.verdict).to_owned()),
         note: Set(result.note.clone()),
+        ask_after: Set(ask_after),
+        ask_ended: Set(ask_ended),
     }
 }
 
@@ -268,8 +297,15 @@ struct ConditionColumns<'a> {
     kind: &'a str,
     operator: &'a str,
     threshold: f64,
+    source: SourceColumns,
+}
+
+/// The source of a condition as two tables hold it.
+#[derive(Default)]
+struct SourceColumns {
     eval_run_id: String,
     dataset_id: String,
+    url: Option<String>,
 }
 
 impl ConditionColumns<'_> {
@@ -286,12 +322,7 @@ impl ConditionColumns<'_> {
             .into_iter()
             .find(|operator| operator.as_str() == self.operator)
             .ok_or_else(|| corrupt(format!("operator '{}'", self.operator)))?;
-        let source = match (kind, self.eval_run_id.as_str(), self.dataset_id.as_str()) {
-            (ConditionType::Custom, _, _) => Source::Outside,
-            (_, "", "") => Source::SameGate,
-            (_, "", _) => Source::Dataset(self.dataset_id),
-            (_, _, _) => Source::Run(self.eval_run_id),
-        };
+        let source = self.source.read(kind).map_err(corrupt)?;
         Ok(Condition {
             kind,
             operator,
@@ -301,11 +332,33 @@ impl ConditionColumns<'_> {
     }
 }
 
-fn source_columns(source: &Source) -> (String, String) {
-    match source {
-        Source::Run(id) => (id.clone(), String::new()),
-        Source::Dataset(id) => (String::new(), id.clone()),
-        Source::SameGate | Source::Outside => (String::new(), String::new()),
+impl SourceColumns {
+    fn of(source: &Source) -> Self {
+        let mut columns = Self::default();
+        match source {
+            Source::Run(id) => columns.eval_run_id.clone_from(id),
+            Source::Dataset(id) => columns.dataset_id.clone_from(id),
+            Source::Webhook(endpoint) => columns.url = Some(endpoint.as_str().to_owned()),
+            Source::SameGate | Source::Outside => {}
+        }
+        columns
+    }
+
+    fn read(self, kind: ConditionType) -> Result<Source, String> {
+        Ok(
+            match (kind, self.eval_run_id.as_str(), self.dataset_id.as_str()) {
+                (ConditionType::Custom, _, _) => match self.url {
+                    Some(url) => {
+                        let endpoint = Endpoint::parse(&url);
+                        Source::Webhook(endpoint.map_err(|why| format!("a url that {why}"))?)
+                    }
+                    None => Source::Outside,
+                },
+                (_, "", "") => Source::SameGate,
+                (_, "", _) => Source::Dataset(self.dataset_id),
+                (_, _, _) => Source::Run(self.eval_run_id),
+            },
+        )
     }
 }
 

@@ -95,7 +95,7 @@ pub(super) fn read(
             ..AnalysisPolicy::default()
         });
     };
-    let stored: Stored = serde_json::from_value(stored).map_err(|why| corrupt(why.to_string()))?;
+    let stored: Stored = serde_json::from_value(stored).map_err(corrupt)?;
     let comparison = |stored: &StoredComparison| {
         let metrics = Metric::ALL.into_iter();
         let metric = metrics
@@ -140,7 +140,7 @@ pub(super) fn read(
     })
 }
 
-fn corrupt(what: String) -> Error {
+fn corrupt(what: impl std::fmt::Display) -> Error {
     Error::Corrupt {
         table: "deployment_strategies",
         what: format!("analysis: {what}"),

@@ -87,6 +87,29 @@ impl StepOutcome {
     }
 }
 
+/// How a call of a webhook ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallOutcome {
+    /// `decided`: it answered with a number or a verdict.
+    Decided,
+    /// `final`: it is not called again; its condition is to be reported.
+    Final,
+    /// `failed`: no evidence; it is called again.
+    Failed,
+}
+
+impl CallOutcome {
+    const ALL: [Self; 3] = [Self::Decided, Self::Final, Self::Failed];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Decided => "decided",
+            Self::Final => "final",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// What the service counts and measures. Cheap to clone. The default one
 /// records nowhere.
 #[derive(Clone)]
@@ -100,6 +123,7 @@ struct Instruments {
     reconciler_lag: Histogram<f64>,
     reconciler_steps: Counter<u64>,
     lease_takeovers: Counter<u64>,
+    webhook_calls: Counter<u64>,
     build_info: Gauge<u64>,
     outcomes: Counter<u64>,
     outcome_group: Histogram<f64>,
@@ -137,6 +161,7 @@ impl Metrics {
                 "deploy.lease.takeovers",
                 "Leases taken from a replica that let them run out.",
             ),
+            webhook_calls: counter(meter, "deploy.webhook.calls", "Webhooks called."),
             build_info: meter
                 .u64_gauge("deploy.build.info")
                 .with_description("Always 1; its label is the version that runs.")
@@ -184,6 +209,10 @@ impl Metrics {
         for outcome in StepOutcome::ALL {
             let outcome = KeyValue::new("outcome", outcome.as_str());
             self.0.reconciler_steps.add(0, &[outcome]);
+        }
+        for outcome in CallOutcome::ALL {
+            let outcome = KeyValue::new("outcome", outcome.as_str());
+            self.0.webhook_calls.add(0, &[outcome]);
         }
     }
 
@@ -292,6 +321,12 @@ impl Metrics {
     /// A lease was taken over from another replica: `deploy_lease_takeovers_total`.
     pub fn lease_takeover(&self) {
         self.0.lease_takeovers.add(1, &[]);
+    }
+
+    /// A webhook was called: `deploy_webhook_calls_total{outcome}`.
+    pub fn webhook_call(&self, outcome: CallOutcome) {
+        let outcome = KeyValue::new("outcome", outcome.as_str());
+        self.0.webhook_calls.add(1, &[outcome]);
     }
 
     /// How long ago the traffic table was read from the storage, and how many watch it:

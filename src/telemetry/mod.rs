@@ -29,7 +29,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-pub use metrics::{Cause, Label, Metrics, Protocol, StepOutcome};
+pub use metrics::{CallOutcome, Cause, Label, Metrics, Protocol, StepOutcome};
 pub use settings::{LogFormat, LogLevel, Otlp, Settings, UnknownLogFormat, UnknownLogLevel};
 
 /// How long a stop waits for the last export, in all.

@@ -391,6 +391,7 @@ fn record_one_of_each(metrics: &Metrics) {
     metrics.reconciler_lag(Duration::from_millis(700));
     metrics.reconciler_step(StepOutcome::Fenced);
     metrics.lease_takeover();
+    metrics.webhook_call(CallOutcome::Final);
     metrics.observe_pool("write", || (9, 9));
     metrics.observe_pool("write", || (1, 2));
     metrics.observe_pool("read", || (3, 4));
@@ -418,6 +419,8 @@ deploy_requests_total{code="404",method="/v1/deployments/{id}",protocol="http"} 
 deploy_requests_total{code="OK",method="GetDeployment",protocol="grpc"} 1
 deploy_transitions_total{action="approve",cause="caller",from="pending_approval",to="pending_gates"} 1
 deploy_transitions_total{action="roll_back",cause="system",from="in_progress",to="rolled_back"} 1
+deploy_webhook_calls_total{outcome="decided"} 0
+deploy_webhook_calls_total{outcome="final"} 1
 "#;
 
 #[test]
@@ -442,6 +445,7 @@ fn prometheus_reads_the_names_that_are_documented() {
         "deploy_request_duration_seconds histogram",
         "deploy_requests_total counter",
         "deploy_transitions_total counter",
+        "deploy_webhook_calls_total counter",
     ];
     let types: Vec<&str> = first
         .lines()

@@ -32,7 +32,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "wire",
         &["wire", "service", "traffic", "store", "domain", "telemetry"],
     ),
-    ("config", &["domain", "store", "telemetry", "wire"]),
+    (
+        "config",
+        &["domain", "evidence", "store", "telemetry", "wire"],
+    ),
 ];
 
 /// Where a foreign crate may be used.
@@ -42,7 +45,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("tonic", &["wire", "server", "telemetry", "evidence"]),
     ("axum", &["wire", "server"]),
     ("prost", &["wire", "evidence"]),
-    ("hyper", &["server"]),
+    ("hyper", &["server", "evidence"]),
+    ("rustls", &["evidence"]),
     ("redis", &["traffic", "server"]),
 ];
 

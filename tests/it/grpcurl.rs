@@ -191,13 +191,14 @@ async fn the_service_describes_itself() {
     for service in [
         SERVICE,
         "delos.deploy.v1.AuditService",
+        "delos.deploy.v1.TelemetryService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     ] {
         assert!(listed.lines().any(|line| line == service), "{listed}");
     }
     let methods = run(&["list", SERVICE]);
-    assert_eq!(methods.lines().count(), 11, "{methods}");
+    assert_eq!(methods.lines().count(), 12, "{methods}");
     let service = run(&["describe", SERVICE]);
     assert!(service.contains("rpc CreateDeployment"), "{service}");
     let message = run(&["describe", "delos.deploy.v1.Deployment"]);

@@ -6,6 +6,7 @@
     reason = "a test that can't go on fails where it stands, and ends with its tasks"
 )]
 
+mod analysis;
 mod architecture;
 mod cli;
 mod connect;
@@ -18,6 +19,7 @@ mod lifecycle;
 mod listener;
 mod ofrep;
 mod openapi;
+mod outcomes;
 mod parity;
 mod redis;
 mod replicas;
@@ -25,3 +27,4 @@ mod rest;
 mod store;
 mod telemetry;
 mod traffic;
+mod webhooks;

@@ -59,6 +59,10 @@ calls! {
         "POST" |m| format!("/v1/deployments/{}/cancel", m.id);
     "DeployService/GetDeploymentStatus": GetDeploymentStatusRequest => GetDeploymentStatusResponse,
         "GET" |m| format!("/v1/deployments/{}/status", m.id);
+    "DeployService/ExplainDeployment": ExplainDeploymentRequest => ExplainDeploymentResponse,
+        "GET" |m| format!("/v1/deployments/{}/explain", m.id);
+    "TelemetryService/ReportOutcomes": ReportOutcomesRequest => ReportOutcomesResponse,
+        "POST" |_m| "/v1/outcomes".into();
     "DeployService/CreateQualityGate": CreateQualityGateRequest => CreateQualityGateResponse,
         "POST" |_m| "/v1/quality-gates".into();
     "DeployService/ListQualityGates": ListQualityGatesRequest => ListQualityGatesResponse,
@@ -308,6 +312,15 @@ fn gradual(version: i32) -> pb::CreateDeploymentRequest {
             interval_seconds: 60,
             auto_rollback: true,
             rollback_threshold: 0.75,
+            analysis: Some(pb::AnalysisPolicy {
+                metrics: vec![pb::MetricPolicy {
+                    metric: pb::Metric::Latency.into(),
+                    limit: 250.0,
+                    ..Default::default()
+                }],
+                hold_seconds: 3600,
+                ..Default::default()
+            }),
         }),
         skip_approval: version > 1,
         metadata: [("ticket".to_owned(), "OPS-7 – größer".to_owned())].into(),
@@ -343,6 +356,40 @@ fn gate() -> pb::CreateQualityGateRequest {
     }
 }
 
+/// A report of which one is good, one is known and two are refused.
+fn outcomes() -> pb::ReportOutcomesRequest {
+    let good = pb::Outcome {
+        id: "call-1".into(),
+        prompt_id: "greeting".into(),
+        environment: "production".into(),
+        version: 1,
+        unit: "größer".into(),
+        error: true,
+        latency_ms: Some(812.5),
+        ..Default::default()
+    };
+    let elsewhere = pb::Outcome {
+        id: "call-2".into(),
+        environment: "staging".into(),
+        ..good.clone()
+    };
+    pb::ReportOutcomesRequest {
+        outcomes: vec![good.clone(), good, elsewhere],
+        scores: vec![
+            pb::Score {
+                outcome_id: "call-1".into(),
+                quality_score: 0.5,
+                at: None,
+            },
+            pb::Score {
+                outcome_id: "call-1".into(),
+                quality_score: 1.5,
+                at: None,
+            },
+        ],
+    }
+}
+
 /// A life of deployments in which every call is made.
 async fn story(transport: Transport) -> Transcript {
     let app = App::start(Storage::Memory).await;
@@ -363,7 +410,9 @@ async fn story(transport: Transport) -> Transcript {
         id: id.clone(),
         comment
     });
+    tell!(outcomes());
     tell!(pb::GetDeploymentStatusRequest { id: id.clone() });
+    tell!(pb::ExplainDeploymentRequest { id: id.clone() });
     tell!(gate());
     let prompt_id = "greeting".to_owned();
     tell!(pb::ListQualityGatesRequest { prompt_id });
@@ -431,14 +480,17 @@ async fn every_call_has_the_same_answer_over_every_protocol() {
 
 #[test]
 fn every_call_of_the_contract_is_compared() {
-    let services = ["DeployService", "AuditService"].map(|name| {
+    let services = ["DeployService", "AuditService", "TelemetryService"].map(|name| {
         let service = pb::descriptors().get_service_by_name(&format!("delos.deploy.v1.{name}"));
         service.unwrap()
     });
     let served: BTreeSet<_> = services
         .iter()
         .flat_map(|service| {
-            let methods = service.methods();
+            // REST has no streams of requests.
+            let methods = service
+                .methods()
+                .filter(|method| !method.is_client_streaming());
             methods.map(|method| format!("{}/{}", service.name(), method.name()))
         })
         .collect();
@@ -471,6 +523,25 @@ async fn every_wrong_field_of_a_new_deployment_is_named_at_once_over_every_proto
         interval_seconds: -5,
         auto_rollback: false,
         rollback_threshold: 1.5,
+        analysis: Some(pb::AnalysisPolicy {
+            metrics: vec![
+                pb::MetricPolicy {
+                    metric: pb::Metric::Cost.into(),
+                    margin: 2.0,
+                    ..Default::default()
+                },
+                pb::MetricPolicy::default(),
+            ],
+            alpha_rollback: 0.5,
+            min_units_advance: -1,
+            breaker: Some(pb::CircuitBreaker {
+                calls: 5,
+                failed: 6,
+                ..Default::default()
+            }),
+            provider_margin: f64::NAN,
+            ..Default::default()
+        }),
     });
     create.metadata = [(String::from("k").repeat(64), String::new())].into();
     assert_eq!(
@@ -483,6 +554,13 @@ async fn every_wrong_field_of_a_new_deployment_is_named_at_once_over_every_proto
             "strategy.increment",
             "strategy.interval_seconds",
             "strategy.rollback_threshold",
+            "strategy.analysis.metrics[0].margin",
+            "strategy.analysis.metrics[0].limit",
+            "strategy.analysis.metrics[1].metric",
+            "strategy.analysis.alpha_rollback",
+            "strategy.analysis.min_units_advance",
+            "strategy.analysis.provider_margin",
+            "strategy.analysis.breaker.failed",
             &format!("metadata[{:?}]", "k".repeat(63)),
         ]
     );

@@ -120,6 +120,13 @@ impl DeployService for Echo {
         Self::refuse()
     }
 
+    async fn explain_deployment(
+        &self,
+        _: Request<pb::ExplainDeploymentRequest>,
+    ) -> Result<Response<pb::ExplainDeploymentResponse>, Status> {
+        Self::refuse()
+    }
+
     async fn health(
         &self,
         _: Request<pb::HealthRequest>,

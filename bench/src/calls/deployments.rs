@@ -129,7 +129,7 @@ impl Create {
             prompt_id: format!("{}-{number}", self.name),
             to_version: 1,
             environment: format!("production-{}", number % self.environments + 1),
-            strategy: Some(self.strategy),
+            strategy: Some(self.strategy.clone()),
             skip_approval: true,
             metadata: labels(),
         };

@@ -36,7 +36,7 @@ pub(crate) async fn rollouts(
     let strategy = gradual(10, INTERVAL_SECONDS);
     let mut ids = Vec::new();
     for prompt in prompts {
-        ids.push(create(&mut client, environment, prompt, 2, strategy).await?);
+        ids.push(create(&mut client, environment, prompt, 2, strategy.clone()).await?);
     }
     served(port, environment, prompts.len(), |split| {
         split.candidate_version == 2 && split.candidate_percentage == 10

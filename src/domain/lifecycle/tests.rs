@@ -9,6 +9,7 @@ use proptest::{
 
 use super::*;
 use crate::domain::{
+    analysis::{Analysis, Overall},
     decide::{Decision, decide},
     gate::{Condition, ConditionType, Gate, Operator, Source},
     ids::{Environment, PromptId},
@@ -49,6 +50,7 @@ fn new(kind: StrategyType, skip_approval: bool) -> NewDeployment {
         metadata: BTreeMap::new(),
         skip_approval,
         created_by: Actor::anonymous(),
+        warning: String::new(),
     }
 }
 
@@ -80,7 +82,7 @@ fn gates(results: Vec<GateResult>) -> Gates {
 fn settle(deployment: &mut Deployment, traffic: &mut Traffic, now: Timestamp) -> Vec<Record> {
     let mut records = Vec::new();
     loop {
-        let record = match decide(deployment, None, now) {
+        let record = match decide(deployment, None, None, now) {
             Decision::Rest | Decision::Wait { .. } => return records,
             Decision::PassGates => deployment.pass_gates(now),
             Decision::FailGates { why } => deployment.fail_gates(&why, now),
@@ -88,6 +90,7 @@ fn settle(deployment: &mut Deployment, traffic: &mut Traffic, now: Timestamp) ->
             Decision::Step(stage) => deployment.step(stage, traffic, now),
             Decision::Complete => deployment.complete(traffic, now),
             Decision::Fail { why } => deployment.fail(traffic, &why, now),
+            Decision::RollBack { .. } => unreachable!("nothing was judged"),
         };
         records.push(record.unwrap());
     }
@@ -218,7 +221,7 @@ fn evidence_is_looked_for_at_once_and_then_less_and_less_often() {
     let new = new(StrategyType::Immediate, true);
     let (mut deployment, _) = Deployment::create(new, &served, gates(vec![gate(true)]), at(0));
     let look = |deployment: &Deployment, now| {
-        let decision = decide(deployment, None, at(now));
+        let decision = decide(deployment, None, None, at(now));
         let Decision::Wait { until, .. } = decision else {
             panic!("{decision:?}");
         };
@@ -239,7 +242,7 @@ fn evidence_is_looked_for_at_once_and_then_less_and_less_often() {
         .measure(std::slice::from_ref(&measure), at(7))
         .unwrap();
     assert!(record.unwrap().reason.contains("0.95"));
-    assert_eq!(decide(&deployment, None, at(7)), Decision::PassGates);
+    assert_eq!(decide(&deployment, None, None, at(7)), Decision::PassGates);
     assert_eq!(deployment.measure(&[measure], at(8)), Ok(None));
 }
 
@@ -258,20 +261,20 @@ fn a_gate_never_passes_unmeasured() {
 
     let required = create(vec![gate(true), gate(false)]);
     assert!(
-        matches!(decide(&required, None, at(3599)), Decision::Wait { until, why: Some(why) }
+        matches!(decide(&required, None, None, at(3599)), Decision::Wait { until, why: Some(why) }
         if until == at(3599) && why.contains("eval_score on dataset 'golden-set'"))
     );
     assert!(matches!(
-        decide(&required, None, at(3600)),
+        decide(&required, None, None, at(3600)),
         Decision::FailGates { .. }
     ));
 
     let mut optional = create(vec![gate(false)]);
     assert!(matches!(
-        decide(&optional, None, at(0)),
+        decide(&optional, None, None, at(0)),
         Decision::Wait { .. }
     ));
-    assert_eq!(decide(&optional, None, at(3600)), Decision::PassGates);
+    assert_eq!(decide(&optional, None, None, at(3600)), Decision::PassGates);
     optional.pass_gates(at(3600)).unwrap();
     assert_eq!(optional.gates[0].verdict, Verdict::Failed);
     assert!(optional.gates[0].message.starts_with("not measured"));
@@ -396,4 +399,85 @@ fn check_traffic(
         }
     }
     Ok(())
+}
+
+/// A canary in progress since 0, whose validation ends at 300.
+fn canary(auto_rollback: bool) -> Deployment {
+    let mut traffic = traffic(4);
+    let mut new = new(StrategyType::Canary, true);
+    new.strategy.auto_rollback = auto_rollback;
+    let (mut deployment, _) = Deployment::create(new, &traffic, gates(vec![]), at(0));
+    settle(&mut deployment, &mut traffic, at(0));
+    assert_eq!(deployment.status, Status::InProgress);
+    deployment
+}
+
+fn found(overall: Overall) -> Analysis {
+    let checks = Vec::new();
+    Analysis { checks, overall }
+}
+
+#[test]
+fn a_rollout_goes_by_what_its_evidence_shows() {
+    let canary = canary(true);
+    let why = || "because".to_owned();
+    let hold = |until| Overall::Hold {
+        why: why(),
+        until: at(until),
+    };
+    let decided = |overall, now| decide(&canary, None, Some(&found(overall)), at(now));
+    // Before its step is due only what is bad counts.
+    let back = Decision::RollBack { why: why() };
+    assert_eq!(decided(Overall::RollBack { why: why() }, 1), back);
+    for overall in [
+        Overall::Good,
+        hold(600),
+        Overall::Fail { why: why() },
+        Overall::Unproven { why: why() },
+    ] {
+        let wait = Decision::Wait {
+            until: at(300),
+            why: None,
+        };
+        assert_eq!(decided(overall, 299), wait);
+    }
+    assert_eq!(decided(Overall::Good, 300), Decision::Complete);
+    assert_eq!(
+        decided(Overall::Unproven { why: why() }, 300),
+        Decision::Complete
+    );
+    let failed = decided(Overall::Fail { why: why() }, 300);
+    assert!(matches!(failed, Decision::Fail { .. }), "{failed:?}");
+    for (until, looks) in [(600, 360), (330, 330)] {
+        let held = decided(hold(until), 300);
+        let Decision::Wait {
+            until,
+            why: Some(why),
+        } = held
+        else {
+            panic!("{held:?}");
+        };
+        assert_eq!(until, at(looks));
+        assert!(
+            why.contains("held at 5 %") && why.contains("ReportOutcomes"),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn without_auto_rollback_nothing_follows_from_evidence() {
+    let canary = canary(false);
+    let why = || "because".to_owned();
+    for overall in [
+        Overall::RollBack { why: why() },
+        Overall::Fail { why: why() },
+        Overall::Hold {
+            why: why(),
+            until: at(600),
+        },
+    ] {
+        let decision = decide(&canary, None, Some(&found(overall)), at(300));
+        assert_eq!(decision, Decision::Complete);
+    }
 }

@@ -16,9 +16,12 @@ pub(crate) struct Model {
     pub expected: f64,
     pub eval_run_id: String,
     pub dataset_id: String,
+    pub url: Option<String>,
     pub actual: Option<f64>,
     pub verdict: String,
     pub note: String,
+    pub ask_after: Option<DateTimeUtc>,
+    pub ask_ended: bool,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -14,6 +14,7 @@ pub(crate) struct Model {
     pub threshold: f64,
     pub eval_run_id: String,
     pub dataset_id: String,
+    pub url: Option<String>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -68,6 +68,7 @@ pub(super) fn gate_request(request: pb::CreateQualityGateRequest) -> GateRequest
             threshold: condition.threshold,
             eval_run_id: condition.eval_run_id,
             dataset_id: condition.dataset_id,
+            url: condition.url,
         });
     GateRequest {
         name: request.name,
@@ -221,18 +222,19 @@ impl From<Gate> for pb::QualityGate {
 
 impl From<Condition> for pb::GateCondition {
     fn from(condition: Condition) -> Self {
-        let (eval_run_id, dataset_id) = match condition.source {
-            Source::Run(id) => (id, String::new()),
-            Source::Dataset(id) => (String::new(), id),
-            Source::SameGate | Source::Outside => Default::default(),
-        };
-        Self {
+        let mut message = Self {
             r#type: condition.kind.as_str().to_owned(),
             operator: condition.operator.as_str().to_owned(),
             threshold: condition.threshold,
-            eval_run_id,
-            dataset_id,
+            ..Self::default()
+        };
+        match condition.source {
+            Source::Run(id) => message.eval_run_id = id,
+            Source::Dataset(id) => message.dataset_id = id,
+            Source::Webhook(endpoint) => endpoint.as_str().clone_into(&mut message.url),
+            Source::SameGate | Source::Outside => {}
         }
+        message
     }
 }
 

@@ -94,6 +94,12 @@ pub(crate) async fn get(address: &str, path: &str) -> Result<Answer, Error> {
     send(address, "GET", path, &[], Bytes::new()).await
 }
 
+/// Posts JSON.
+pub(crate) async fn post(address: &str, path: &str, body: &Value) -> Result<Answer, Error> {
+    let headers = [("content-type", "application/json")];
+    send(address, "POST", path, &headers, body.to_string().into()).await
+}
+
 /// A stream of Server-Sent Events.
 pub(crate) struct Events {
     body: hyper::body::Incoming,

@@ -10,6 +10,8 @@ pub(crate) mod postgres;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod rpc;
+pub(crate) mod users;
+pub(crate) mod webhook;
 
 use std::{
     collections::BTreeMap,
