@@ -25,6 +25,8 @@ mod evaluation;
 mod grpc;
 mod http;
 mod span;
+#[cfg(test)]
+mod tests;
 
 use batch::{Batch, Taken};
 
