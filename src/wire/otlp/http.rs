@@ -142,13 +142,13 @@ where
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             too_large()
         } else {
-            malformed("the body could not be read to its end")
+            malformed(&"the body could not be read to its end")
         }
     })?;
     let body = if is_gzip { decompress(&body)? } else { body };
     match encoding {
-        Encoding::Protobuf => M::decode(body).map_err(malformed),
-        Encoding::Json => serde_json::from_slice(&body).map_err(malformed),
+        Encoding::Protobuf => M::decode(body).map_err(|error| malformed(&error)),
+        Encoding::Json => serde_json::from_slice(&body).map_err(|error| malformed(&error)),
     }
 }
 
@@ -157,7 +157,9 @@ fn decompress(body: &[u8]) -> Result<Bytes, ExportFailure> {
     let mut plain = Vec::new();
     let most = BODY_MAX as u64 + 1;
     let mut decoder = MultiGzDecoder::new(body).take(most);
-    decoder.read_to_end(&mut plain).map_err(malformed)?;
+    decoder
+        .read_to_end(&mut plain)
+        .map_err(|error| malformed(&error))?;
     if plain.len() > BODY_MAX {
         return Err(too_large());
     }
@@ -191,7 +193,7 @@ fn too_large() -> ExportFailure {
     ExportFailure::new(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, why)
 }
 
-fn malformed(why: impl ToString) -> ExportFailure {
-    let why = why.to_string();
-    ExportFailure::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, why)
+fn malformed(why: &impl ToString) -> ExportFailure {
+    let (status, code) = (StatusCode::BAD_REQUEST, Code::InvalidArgument);
+    ExportFailure::new(status, code, why.to_string())
 }

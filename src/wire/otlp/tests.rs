@@ -8,10 +8,14 @@ use opentelemetry_proto::tonic::{
 };
 
 use super::{
+    answer::{Encoding, ExportFailure},
     attributes::{self, Attributes},
-    evaluation, span,
+    evaluation, span, to_retry,
 };
-use crate::domain::outcome::{OutcomeReport, ScoreReport};
+use crate::{
+    domain::outcome::{OutcomeReport, ScoreReport},
+    service::Error,
+};
 
 const EVALUATION: &str = "gen_ai.evaluation.result";
 const SPAN: &str = "01010101010101010101010101010101-0202020202020202";
@@ -347,4 +351,20 @@ fn json_is_read_as_the_protocol_writes_it() {
         (3, Some(0.25), Some(250.5))
     );
     assert!(outcome.error);
+}
+
+#[test]
+fn what_cant_be_taken_in_now_is_to_be_sent_again_soon() {
+    let conflict = Error::Conflict {
+        what: "outcomes",
+        id: String::new(),
+    };
+    for error in [Error::TooMany("256 reports wait".into()), conflict] {
+        let response = ExportFailure::from(to_retry(error)).encoded(Encoding::Protobuf);
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.headers()["retry-after"], "1");
+    }
+    let response = ExportFailure::from(to_retry(Error::Internal)).encoded(Encoding::Json);
+    assert_eq!(response.status(), 500);
+    assert!(!response.headers().contains_key("retry-after"));
 }
