@@ -1,5 +1,7 @@
 //! Quality gates: what a version must show before it gets any traffic.
 
+use std::ops::RangeInclusive;
+
 use uuid::Uuid;
 
 use super::{
@@ -44,6 +46,16 @@ impl ConditionType {
             Self::Custom => "custom",
         }
     }
+
+    /// What a measure can be.
+    #[must_use]
+    pub fn range(self) -> RangeInclusive<f64> {
+        match self {
+            Self::EvalScore => 0.0..=1.0,
+            Self::Latency | Self::Cost => 0.0..=f64::MAX,
+            Self::Custom => f64::MIN..=f64::MAX,
+        }
+    }
 }
 
 /// How what was measured is compared with the threshold.
@@ -79,7 +91,8 @@ pub struct Condition {
     pub kind: ConditionType,
     /// How it is compared.
     pub operator: Operator,
-    /// What it is compared with; finite.
+    /// What it is compared with; finite. Of two versions ([`Source::BothVersions`]) the margin by
+    /// which the new one may be worse, at least 0.
     pub threshold: f64,
     /// Where the evidence comes from.
     pub source: Source,
@@ -92,6 +105,9 @@ pub enum Source {
     Run(String),
     /// The newest run over a dataset, by the dataset's id.
     Dataset(String),
+    /// The newest runs of the new version and of the one that is served over a dataset, by the
+    /// dataset's id; example by example.
+    BothVersions(String),
     /// The run or dataset that the first other condition of the gate names.
     SameGate,
     /// Outside: somebody reports it.
@@ -137,6 +153,8 @@ pub struct ConditionRequest {
     pub dataset_id: String,
     /// See [`Source::Webhook`]; empty where it is not meant.
     pub url: String,
+    /// See [`Source::BothVersions`].
+    pub baseline: bool,
 }
 
 /// A gate as a caller asks for it.
@@ -205,9 +223,7 @@ impl Gate {
 /// A latency or cost may leave out its run where another condition of the gate names one; where
 /// none does, there would be nothing to measure.
 fn check_sources(conditions: &[Condition], violations: &mut Violations) {
-    let named =
-        |condition: &Condition| matches!(condition.source, Source::Run(_) | Source::Dataset(_));
-    if conditions.iter().any(named) {
+    if conditions.iter().any(|it| it.source.names_a_run()) {
         return;
     }
     for (index, condition) in conditions.iter().enumerate() {
@@ -228,28 +244,54 @@ impl Condition {
         match &self.source {
             Source::Run(id) => format!("{kind} of evaluation run '{id}'"),
             Source::Dataset(id) => format!("{kind} on dataset '{id}'"),
+            Source::BothVersions(id) => {
+                format!("{kind} beside the running version on dataset '{id}'")
+            }
             Source::SameGate => format!("{kind} of the same evaluation run"),
             Source::Outside | Source::Webhook(_) => format!("{kind} (decided outside)"),
         }
     }
 
-    /// Whether a measure meets the threshold.
+    /// What a measure is compared with by the operator: the threshold; of two versions the
+    /// difference that is the margin away on the side that is worse.
+    #[must_use]
+    pub fn limit(&self) -> f64 {
+        match (&self.source, self.operator) {
+            // Not −0.
+            (Source::BothVersions(_), Operator::Gte) => 0.0 - self.threshold,
+            (Source::BothVersions(_), Operator::Lte | Operator::Eq)
+            | (
+                Source::Run(_)
+                | Source::Dataset(_)
+                | Source::SameGate
+                | Source::Outside
+                | Source::Webhook(_),
+                Operator::Gte | Operator::Lte | Operator::Eq,
+            ) => self.threshold,
+        }
+    }
+
+    /// Whether a measure (of two versions, the bound of their difference) meets the limit.
     ///
     /// # Errors
     /// It is none that there can be, and why.
     pub fn compare(&self, value: f64) -> Result<bool, String> {
-        let possible = match self.kind {
-            ConditionType::EvalScore => 0.0..=1.0,
-            ConditionType::Latency | ConditionType::Cost => 0.0..=f64::MAX,
-            ConditionType::Custom => f64::MIN..=f64::MAX,
+        let possible = match &self.source {
+            Source::BothVersions(_) => -self.kind.range().end()..=*self.kind.range().end(),
+            Source::Run(_)
+            | Source::Dataset(_)
+            | Source::SameGate
+            | Source::Outside
+            | Source::Webhook(_) => self.kind.range(),
         };
         if !possible.contains(&value) {
             return Err(format!("{value} is no {}", self.kind.as_str()));
         }
+        let limit = self.limit();
         Ok(match self.operator {
-            Operator::Gte => value >= self.threshold,
-            Operator::Lte => value <= self.threshold,
-            Operator::Eq => (value - self.threshold).abs() <= EQUAL_WITHIN,
+            Operator::Gte => value >= limit,
+            Operator::Lte => value <= limit,
+            Operator::Eq => (value - limit).abs() <= EQUAL_WITHIN,
         })
     }
 
@@ -272,26 +314,78 @@ impl Condition {
         violations.check_length(&format!("{at}.eval_run_id"), &request.eval_run_id, NAME_MAX);
         violations.check_length(&format!("{at}.dataset_id"), &request.dataset_id, NAME_MAX);
         let kind = kind?;
+        let is_custom = kind == ConditionType::Custom;
+        if !is_custom && !request.url.is_empty() {
+            let why = "is only for custom conditions, which are decided outside; leave it empty";
+            violations.add(format!("{at}.url"), why);
+        }
+        if request.baseline {
+            return Self::of_both_versions(request, kind, operator, at, violations);
+        }
         let source = Source::resolve(kind, &request.eval_run_id, &request.dataset_id);
-        let source = violations.take(format!("{at}.dataset_id"), source);
-        let source = match (kind, request.url.as_str()) {
-            (_, "") => source,
-            (ConditionType::Custom, url) => {
-                let endpoint = violations.take(format!("{at}.url"), admit(url));
-                source.and(endpoint).map(Source::Webhook)
-            }
-            (ConditionType::EvalScore | ConditionType::Latency | ConditionType::Cost, _) => {
-                let why =
-                    "is only for custom conditions, which are decided outside; leave it empty";
-                violations.add(format!("{at}.url"), why);
-                source
-            }
-        };
+        let mut source = violations.take(format!("{at}.dataset_id"), source);
+        if is_custom && !request.url.is_empty() {
+            let endpoint = violations.take(format!("{at}.url"), admit(&request.url));
+            source = source.and(endpoint).map(Source::Webhook);
+        }
         Some(Self {
             kind,
             operator: operator?,
             threshold: request.threshold,
             source: source?,
+        })
+    }
+
+    /// One that compares the new version with the one that is served.
+    fn of_both_versions(
+        request: &ConditionRequest,
+        kind: ConditionType,
+        operator: Option<Operator>,
+        at: &str,
+        violations: &mut Violations,
+    ) -> Option<Self> {
+        let (allowed, most, margin) = match kind {
+            ConditionType::EvalScore => (Operator::Gte, 1.0, "a score, 0 to 1"),
+            ConditionType::Latency => (Operator::Lte, f64::MAX, "milliseconds, at least 0"),
+            ConditionType::Cost => (Operator::Lte, f64::MAX, "USD a request, at least 0"),
+            ConditionType::Custom => {
+                violations.add(
+                    format!("{at}.baseline"),
+                    "must be false for custom, which is decided outside; eval_score, latency and cost can be compared with the running version",
+                );
+                return None;
+            }
+        };
+        if let Some(other) = operator.filter(|operator| *operator != allowed) {
+            let (other, allowed, kind) = (other.as_str(), allowed.as_str(), kind.as_str());
+            violations.add(
+                format!("{at}.operator"),
+                format!("is {other}; must be {allowed} for {kind} with baseline"),
+            );
+        }
+        let threshold = request.threshold;
+        if threshold.is_finite() && !(0.0..=most).contains(&threshold) {
+            violations.add(
+                format!("{at}.threshold"),
+                format!("is {threshold}; with baseline it is the margin by which the new version may be worse: {margin}"),
+            );
+        }
+        if !request.eval_run_id.is_empty() {
+            violations.add(
+                format!("{at}.eval_run_id"),
+                "must be empty with baseline, which takes a run of each version; give dataset_id",
+            );
+        } else if request.dataset_id.is_empty() {
+            violations.add(
+                format!("{at}.dataset_id"),
+                "is required with baseline: the dataset on whose examples both versions are compared",
+            );
+        }
+        Some(Self {
+            kind,
+            operator: operator?,
+            threshold,
+            source: Source::BothVersions(request.dataset_id.clone()),
         })
     }
 }
@@ -302,7 +396,16 @@ impl Source {
     pub fn is_outside(&self) -> bool {
         match self {
             Self::Outside | Self::Webhook(_) => true,
-            Self::Run(_) | Self::Dataset(_) | Self::SameGate => false,
+            Self::Run(_) | Self::Dataset(_) | Self::BothVersions(_) | Self::SameGate => false,
+        }
+    }
+
+    /// Whether it names a run or a dataset.
+    #[must_use]
+    pub fn names_a_run(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::Dataset(_) | Self::BothVersions(_) => true,
+            Self::SameGate | Self::Outside | Self::Webhook(_) => false,
         }
     }
 
@@ -343,95 +446,4 @@ fn one_of<T: Copy, const N: usize>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn condition(kind: &str, dataset_id: &str) -> ConditionRequest {
-        ConditionRequest {
-            kind: kind.into(),
-            operator: "gte".into(),
-            threshold: 0.9,
-            dataset_id: dataset_id.into(),
-            ..Default::default()
-        }
-    }
-
-    fn fields_refused(conditions: Vec<ConditionRequest>) -> Vec<String> {
-        let request = GateRequest {
-            name: "Prod Gate".into(),
-            prompt_id: "prompt-abc123".into(),
-            conditions,
-            required: true,
-        };
-        let mut violations = Violations::default();
-        let gate = Gate::resolve(
-            &request,
-            Uuid::nil(),
-            Actor::anonymous(),
-            Timestamp::UNIX_EPOCH,
-            &Endpoint::parse,
-            &mut violations,
-        );
-        match violations.finish(gate) {
-            Ok(_) => Vec::new(),
-            Err(all) => all.into_iter().map(|violation| violation.field).collect(),
-        }
-    }
-
-    #[test]
-    fn a_gate_that_would_measure_nothing_is_refused() {
-        assert_eq!(fields_refused(vec![]), ["conditions"]);
-        assert_eq!(
-            fields_refused(vec![condition("vibes", "x")]),
-            ["conditions[0].type"]
-        );
-        assert_eq!(
-            fields_refused(vec![condition("eval_score", "")]),
-            ["conditions[0].dataset_id"]
-        );
-        assert_eq!(
-            fields_refused(vec![condition("latency", "")]),
-            ["conditions[0].dataset_id"]
-        );
-        assert_eq!(
-            fields_refused(vec![condition("custom", "x")]),
-            ["conditions[0].dataset_id"]
-        );
-        let mut nan = condition("eval_score", "golden-set");
-        nan.threshold = f64::NAN;
-        nan.operator = "gt".into();
-        assert_eq!(
-            fields_refused(vec![nan]),
-            ["conditions[0].operator", "conditions[0].threshold"]
-        );
-    }
-
-    #[test]
-    fn only_what_is_decided_outside_has_a_url() {
-        let with = |kind, dataset, url: &str| ConditionRequest {
-            url: url.into(),
-            ..condition(kind, dataset)
-        };
-        let url = "https://example.com/score";
-        assert!(fields_refused(vec![with("custom", "", url)]).is_empty());
-        for refused in [
-            with("custom", "", "example.com"),
-            with("eval_score", "golden-set", url),
-        ] {
-            let good = condition("custom", "");
-            assert_eq!(fields_refused(vec![good, refused]), ["conditions[1].url"]);
-        }
-    }
-
-    #[test]
-    fn a_latency_measures_the_run_that_its_gate_names() {
-        assert!(
-            fields_refused(vec![
-                condition("eval_score", "golden-set"),
-                condition("latency", "")
-            ])
-            .is_empty()
-        );
-        assert!(fields_refused(vec![condition("custom", "")]).is_empty());
-    }
-}
+mod tests;

@@ -171,6 +171,26 @@ impl GateResult {
         }
     }
 
+    /// Whether a condition compares the new version with the one that is served.
+    #[must_use]
+    pub fn compares_versions(&self) -> bool {
+        self.conditions.iter().any(ConditionResult::compares)
+    }
+
+    /// Forgets what the new version was found to be beside the one that was served.
+    pub(super) fn compare_anew(&mut self) {
+        let mut forgotten = false;
+        for result in self.conditions.iter_mut().filter(|it| it.compares()) {
+            (result.verdict, result.actual) = (Verdict::Waiting, None);
+            result.note.clear();
+            forgotten = true;
+        }
+        if forgotten {
+            self.verdict = Verdict::Waiting;
+            self.judge();
+        }
+    }
+
     /// Whether there is a condition whose evidence is still to be looked for.
     pub fn conditions_to_measure(&self) -> impl Iterator<Item = (usize, &ConditionResult)> {
         let waits = self.verdict == Verdict::Waiting;
@@ -187,6 +207,10 @@ impl GateResult {
 }
 
 impl ConditionResult {
+    fn compares(&self) -> bool {
+        matches!(self.condition.source, Source::BothVersions(_))
+    }
+
     pub(super) fn take(&mut self, found: &Found) {
         self.again = match found {
             Found::Later(at, _) => Again::After(*at),
@@ -219,8 +243,8 @@ impl ConditionResult {
     pub fn describe(&self) -> String {
         let mut text = self.condition.evidence();
         if let Some(actual) = self.actual {
-            let (operator, threshold) = (self.condition.operator, self.condition.threshold);
-            text += &format!(" is {actual}, must be {} {threshold}", operator.as_str());
+            let (operator, limit) = (self.condition.operator, self.condition.limit());
+            text += &format!(" is {actual}, must be {} {limit}", operator.as_str());
         }
         if !self.note.is_empty() {
             text += &format!(" ({})", self.note);

@@ -3,6 +3,8 @@
 //! A transition that is refused changes neither. One that is made returns what is to be put on
 //! record; deployment, traffic and record are stored in one transaction.
 
+mod baseline;
+
 use std::fmt;
 
 use uuid::Uuid;

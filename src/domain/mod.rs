@@ -17,6 +17,7 @@ pub mod ids;
 pub mod judgement;
 pub mod lifecycle;
 pub mod outcome;
+pub mod paired;
 pub mod plan;
 pub mod state;
 pub mod strategy;

@@ -1,5 +1,13 @@
 //! The Eval service, which knows how a version of a prompt does on examples.
 
+mod both;
+mod outcomes;
+mod wanted;
+
+use std::sync::Arc;
+
+pub use wanted::Wanted;
+
 use super::{
     ask::{Kind, NoAnswer, Peer},
     pb::eval::{
@@ -7,9 +15,9 @@ use super::{
         eval_service_client::EvalServiceClient,
     },
 };
-use crate::domain::{deployment::Deployment, gate::Source};
+use crate::domain::{deployment::Deployment, gate::Source, paired::Both};
 
-/// How many runs are asked for at once, and how many are looked through at most for one dataset.
+/// How many runs (or results) are asked for at once, and how many are looked through at most for one dataset.
 const PAGE: i32 = 100;
 const RUNS_MAX: i32 = 1000;
 
@@ -26,8 +34,10 @@ pub enum Look {
     NotYet(String),
     /// What there is can't count.
     Unusable(String),
-    /// There is no run over this dataset: one has to be started.
-    Missing,
+    /// A run has completed of each version.
+    Both(Arc<Both>),
+    /// There is no run that counts: one has to be started.
+    Missing(Wanted),
 }
 
 /// What a run has measured.
@@ -57,6 +67,7 @@ impl Eval {
         let looked = match source {
             Source::Run(id) => self.run(id, deployment).await,
             Source::Dataset(id) => self.newest_run(id, deployment).await,
+            Source::BothVersions(id) => self.both(id, deployment).await,
             Source::SameGate | Source::Outside | Source::Webhook(_) => {
                 return Look::Unusable("it names no run and no dataset".into());
             }
@@ -64,9 +75,11 @@ impl Eval {
         looked.unwrap_or_else(|no_answer| match no_answer {
             NoAnswer::Unknown(_) => Look::Unusable(match source {
                 Source::Run(id) => format!("there is no evaluation run '{id}'"),
-                Source::Dataset(_) | Source::SameGate | Source::Outside | Source::Webhook(_) => {
-                    no_answer.to_string()
-                }
+                Source::Dataset(_)
+                | Source::BothVersions(_)
+                | Source::SameGate
+                | Source::Outside
+                | Source::Webhook(_) => no_answer.to_string(),
             }),
             NoAnswer::Down(why) => Look::NotYet(why),
         })
@@ -85,32 +98,12 @@ impl Eval {
         ))
     }
 
-    /// The newest completed run of the deployment's version over a dataset; or else that one is on
-    /// its way, or that there is none.
+    /// The run of the deployment's version over a dataset that counts.
     async fn newest_run(&self, dataset: &str, deployment: &Deployment) -> Result<Look, NoAnswer> {
-        let mut runs = self.runs(dataset, deployment).await?;
-        runs.retain(|run| run.dataset_id == dataset && of_this_version(run, deployment).is_none());
-        let newest = |status: EvalRunStatus| {
-            let runs = runs.iter().filter(|run| run.status() == status);
-            runs.max_by_key(|run| {
-                let at = run.completed_at.or(run.created_at).unwrap_or_default();
-                (at.seconds, at.nanos)
-            })
-        };
-        let found = [
-            EvalRunStatus::Completed,
-            EvalRunStatus::Running,
-            EvalRunStatus::Pending,
-        ]
-        .into_iter()
-        .find_map(newest);
-        if let Some(run) = found {
-            return Ok(judge(run));
-        }
-        // One that was started for this deployment and came to nothing is not started again.
-        let name = name_of_run(dataset, deployment);
-        let own = runs.iter().find(|run| run.name == name);
-        Ok(own.map_or(Look::Missing, judge))
+        let runs = self.runs(dataset, deployment).await?;
+        let wanted = Wanted::candidate(dataset);
+        let run = wanted.that_counts(&runs, deployment);
+        Ok(run.map_or(Look::Missing(wanted), judge))
     }
 
     async fn runs(&self, dataset: &str, deployment: &Deployment) -> Result<Vec<EvalRun>, NoAnswer> {
@@ -137,27 +130,31 @@ impl Eval {
                 || offset.saturating_add(PAGE) >= page.total_count.min(RUNS_MAX);
             runs.extend(page.eval_runs);
             if is_last {
+                runs.retain(|run| run.dataset_id == dataset);
                 return Ok(runs);
             }
         }
     }
 
-    /// Starts a run of the deployment's version over a dataset, under a name by which it is found
-    /// again, and returns its id.
+    /// Starts a run, under a name by which it is found again, and returns its id.
     ///
     /// # Errors
     /// There was no answer; it may have been started or not.
-    pub async fn start(&self, dataset: &str, deployment: &Deployment) -> Result<String, NoAnswer> {
+    pub async fn start(
+        &self,
+        wanted: &Wanted,
+        deployment: &Deployment,
+    ) -> Result<String, NoAnswer> {
         let request = CreateEvalRunRequest {
-            name: name_of_run(dataset, deployment),
+            name: wanted.name(deployment),
             description: format!(
                 "Evidence for the deployment of version {} to {}",
                 deployment.to_version, deployment.environment
             ),
             prompt_id: deployment.prompt_id.to_string(),
-            prompt_version: deployment.to_version,
-            dataset_id: dataset.to_owned(),
-            config: None,
+            prompt_version: wanted.side.version(deployment),
+            dataset_id: wanted.dataset.clone(),
+            config: wanted.config.clone(),
             metadata: [("deployment_id".to_owned(), deployment.id.to_string())].into(),
         };
         let ask = |channel| {
@@ -174,15 +171,10 @@ impl Eval {
     }
 }
 
-/// The same whoever starts it, and however often it is tried.
-fn name_of_run(dataset: &str, deployment: &Deployment) -> String {
-    format!("delos-deploy/{}/{dataset}", deployment.id)
-}
-
 /// Why a run is none of what is deployed; none where it is.
 fn of_this_version(run: &EvalRun, deployment: &Deployment) -> Option<String> {
     let (prompt, version) = (deployment.prompt_id.as_str(), deployment.to_version);
-    (run.prompt_id != prompt || run.prompt_version != version).then(|| {
+    (!is_of(run, deployment, version)).then(|| {
         format!(
             "run {} is of version {} of prompt '{}', not of version {version} of '{prompt}'",
             run.id, run.prompt_version, run.prompt_id
@@ -190,7 +182,16 @@ fn of_this_version(run: &EvalRun, deployment: &Deployment) -> Option<String> {
     })
 }
 
+fn is_of(run: &EvalRun, deployment: &Deployment, version: i32) -> bool {
+    run.prompt_id == deployment.prompt_id.as_str() && run.prompt_version == version
+}
+
 fn judge(run: &EvalRun) -> Look {
+    completed(run).map_or_else(|look| look, |()| results(run))
+}
+
+/// What it means for a run that it has not completed, where it has not.
+fn completed(run: &EvalRun) -> Result<(), Look> {
     let id = &run.id;
     let so_far = || {
         format!(
@@ -198,8 +199,8 @@ fn judge(run: &EvalRun) -> Look {
             run.completed_examples, run.total_examples
         )
     };
-    match run.status() {
-        EvalRunStatus::Completed => results(run),
+    Err(match run.status() {
+        EvalRunStatus::Completed => return Ok(()),
         EvalRunStatus::Pending => Look::NotYet(format!("run {id} has not begun yet")),
         EvalRunStatus::Running => Look::NotYet(format!("run {id} is running: {}", so_far())),
         EvalRunStatus::Failed => {
@@ -209,7 +210,7 @@ fn judge(run: &EvalRun) -> Look {
         EvalRunStatus::Unspecified => {
             Look::NotYet(format!("run {id} has a status that is not known here"))
         }
-    }
+    })
 }
 
 fn results(run: &EvalRun) -> Look {

@@ -7,5 +7,5 @@ mod prompt;
 pub mod webhook;
 
 pub use ask::NoAnswer;
-pub use eval::{Eval, Look, Results};
+pub use eval::{Eval, Look, Results, Wanted};
 pub use prompt::{Prompts, Version};

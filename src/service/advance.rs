@@ -1,11 +1,14 @@
 //! What the reconciler does with a deployment that it has claimed.
 
+use std::time::Duration;
+
 use super::{
     Service,
     change::{Change, Stored},
+    measure::Measured,
 };
 use crate::{
-    domain::{audit::Caller, deployment::Deployment, judgement::Measurement},
+    domain::{audit::Caller, deployment::Deployment},
     store::{self, Claim, Tx},
 };
 
@@ -45,21 +48,21 @@ impl Service {
         claim: &Claim,
         deployment: &Deployment,
     ) -> Result<Advanced, store::Error> {
-        let measurements = self.measure(claim, deployment).await;
-        self.advance_by(claim, Some(measurements)).await
+        let measured = self.measure(claim, deployment).await;
+        self.advance_by(claim, Some(measured)).await
     }
 
     async fn advance_by(
         &self,
         claim: &Claim,
-        measurements: Option<Vec<Measurement>>,
+        measured: Option<Measured>,
     ) -> Result<Advanced, store::Error> {
-        let claim = claim.clone();
+        let (claim, timeout) = (claim.clone(), self.gate_timeout);
         let ended = self
             .store
             .write(move |tx| {
-                let (claim, measurements) = (claim.clone(), measurements.clone());
-                store::boxed(async move { advance_within(tx, &claim, measurements).await })
+                let (claim, measured) = (claim.clone(), measured.clone());
+                store::boxed(async move { advance_within(tx, &claim, timeout, measured).await })
             })
             .await;
         match ended {
@@ -78,7 +81,8 @@ impl Service {
 async fn advance_within(
     tx: &Tx,
     claim: &Claim,
-    measurements: Option<Vec<Measurement>>,
+    gate_timeout: Duration,
+    measured: Option<Measured>,
 ) -> Result<Ended, store::Error> {
     let Some(deployment) = tx.hold_deployment(claim.deployment_id).await? else {
         return Err(store::Error::Corrupt {
@@ -86,16 +90,20 @@ async fn advance_within(
             what: format!("no deployment {}", claim.deployment_id),
         });
     };
-    if measurements.is_none() && deployment.needs_evidence() {
-        return Ok(Ended::NeedsEvidence(Box::new(deployment)));
-    }
     let now = tx.now().await?.max(deployment.updated_at);
     let served = tx
         .hold_traffic(&deployment.prompt_id, &deployment.environment, now)
         .await?;
     let mut change = Change::of(deployment, served);
-    change.measure(&measurements.unwrap_or_default(), now)?;
-    change.settle(tx, now).await?;
+    change.compare_anew(gate_timeout, now);
+    match &measured {
+        Some(measured) => change.measure(measured, now)?,
+        None if change.deployment.needs_evidence() => {
+            return Ok(Ended::NeedsEvidence(Box::new(change.deployment)));
+        }
+        None => {}
+    }
+    change.settle(tx, gate_timeout, now).await?;
     let stored = change
         .store(tx, &Caller::system(), Some(claim), now)
         .await?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::measure::Measured;
 use crate::{
     domain::{
         Timestamp,
@@ -13,7 +14,7 @@ use crate::{
         decide::{Decision, asked, decide},
         deployment::Deployment,
         ids::{Actor, PromptId},
-        judgement::{GateResult, Measurement},
+        judgement::GateResult,
         lifecycle::{Denied, Gates},
         outcome::Cohort,
         traffic::Traffic,
@@ -71,25 +72,41 @@ impl Change {
         }
     }
 
-    /// Takes in evidence for its gates, where they are still being judged.
+    /// Takes in evidence for its gates, where they are still being judged, beside the version that
+    /// the evidence is about.
     pub(super) fn measure(
         &mut self,
-        measurements: &[Measurement],
+        measured: &Measured,
         now: Timestamp,
     ) -> Result<(), store::Error> {
-        if !self.deployment.needs_evidence() {
+        let is_of_this = measured.from_version == self.deployment.from_version;
+        if !is_of_this || !self.deployment.needs_evidence() {
             return Ok(());
         }
         let record = self
             .deployment
-            .measure(measurements, now)
+            .measure(&measured.measurements, now)
             .map_err(|denied| impossible(self.deployment.id, &denied))?;
         self.records.extend(record.map(Record::by_system));
         Ok(())
     }
 
-    /// Makes every transition that is due at `now`.
-    pub(super) async fn settle(&mut self, tx: &Tx, now: Timestamp) -> Result<(), store::Error> {
+    /// Has its gates compare it anew where what they compare it with is no longer served.
+    pub(super) fn compare_anew(&mut self, gate_timeout: Duration, now: Timestamp) {
+        let due_at = now + gate_timeout;
+        let record = self.deployment.compare_anew(&self.traffic, due_at, now);
+        self.records.extend(record);
+    }
+
+    /// Makes every transition that is due at `now`. Gates that begin to be judged anew have
+    /// `gate_timeout`.
+    pub(super) async fn settle(
+        &mut self,
+        tx: &Tx,
+        gate_timeout: Duration,
+        now: Timestamp,
+    ) -> Result<(), store::Error> {
+        self.compare_anew(gate_timeout, now);
         for _ in 0..TRANSITIONS_MAX {
             let ahead = if self.deployment.is_in_line() {
                 tx.ahead_of(&self.deployment).await?

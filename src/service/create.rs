@@ -104,7 +104,7 @@ impl Service {
         let (deployment, record) = Deployment::create(new, &traffic, gates, now);
         let mut change = Change::new(deployment, vec![record], traffic);
         if change.deployment.status != Status::PendingApproval {
-            change.settle(tx, now).await?;
+            change.settle(tx, self.gate_timeout, now).await?;
         }
         change.store(tx, caller, None, now).await
     }

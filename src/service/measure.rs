@@ -12,10 +12,11 @@ use crate::{
         deployment::Deployment,
         gate::{Condition, ConditionType, Source},
         judgement::{Found, GateResult, Measurement},
+        paired,
         state::Verb,
         violation::Violations,
     },
-    evidence::{Look, NoAnswer, Results},
+    evidence::{Look, NoAnswer, Results, Wanted},
     store::{self, Claim},
 };
 
@@ -38,78 +39,56 @@ pub struct ConditionReport {
     pub message: String,
 }
 
+/// What looking for the evidence of a deployment has come to.
+#[derive(Debug, Clone)]
+pub(super) struct Measured {
+    /// The version that was served then: what the new one was compared with.
+    pub(super) from_version: i32,
+    pub(super) measurements: Vec<Measurement>,
+}
+
 impl Service {
     /// Looks for the evidence that the gates of a claimed deployment wait for.
-    pub async fn measure(&self, claim: &Claim, deployment: &Deployment) -> Vec<Measurement> {
+    pub(super) async fn measure(&self, claim: &Claim, deployment: &Deployment) -> Measured {
         let (mut measurements, asked) = tokio::join!(
             self.look_for_runs(claim, deployment),
             self.ask_webhooks(claim, deployment)
         );
         measurements.extend(asked);
-        measurements
+        Measured {
+            from_version: deployment.from_version,
+            measurements,
+        }
     }
 
     async fn look_for_runs(&self, claim: &Claim, deployment: &Deployment) -> Vec<Measurement> {
-        let mut looked: Vec<(Source, Look)> = Vec::new();
+        let mut looking = Looking {
+            service: self,
+            claim,
+            deployment,
+            looked: Vec::new(),
+            started: Vec::new(),
+        };
         let mut measurements = Vec::new();
         for gate in &deployment.gates {
             for (index, condition) in gate.conditions_to_measure() {
-                let source = source(gate, &condition.condition);
+                let condition = &condition.condition;
+                let source = source(gate, condition);
                 if source.is_outside() {
                     continue;
                 }
-                let known = looked.iter().find(|(known, _)| known == source);
-                let look = match known {
-                    Some((_, look)) => look.clone(),
-                    None => {
-                        let look = self.look(claim, source, deployment).await;
-                        looked.push((source.clone(), look.clone()));
-                        look
-                    }
+                let found = match nothing_to_compare(condition, deployment) {
+                    Some(note) => Found::Verdict(true, note),
+                    None => found(condition, looking.at(&source).await),
                 };
                 measurements.push(Measurement {
                     gate_id: gate.gate_id,
                     index,
-                    found: found(&condition.condition, look),
+                    found,
                 });
             }
         }
         measurements
-    }
-
-    /// Looks for a run, and starts one where there is none.
-    async fn look(&self, claim: &Claim, source: &Source, deployment: &Deployment) -> Look {
-        let Some(left) = TIME.checked_sub(claim.claimed_at.elapsed()) else {
-            return Look::NotYet("there was no time to look for it".into());
-        };
-        let look = self.sources.eval.look(source, deployment);
-        let look = tokio::time::timeout(left, look)
-            .await
-            .unwrap_or_else(|_| Look::NotYet("the Eval service takes too long".into()));
-        match (look, source) {
-            (Look::Missing, Source::Dataset(dataset)) => {
-                self.start_run(claim, dataset, deployment).await
-            }
-            (look, _) => look,
-        }
-    }
-
-    /// Starts a run, while the deployment is claimed by this replica and no other.
-    async fn start_run(&self, claim: &Claim, dataset: &str, deployment: &Deployment) -> Look {
-        let is_held = self.store.holds(claim).await.unwrap_or(false);
-        if !is_held || claim.claimed_at.elapsed() >= TIME {
-            return Look::NotYet("another replica looks after it".into());
-        }
-        match self.sources.eval.start(dataset, deployment).await {
-            Ok(run_id) => {
-                tracing::info!(deployment_id = %deployment.id, %run_id, dataset, "an evaluation run was started");
-                Look::NotYet(format!("run {run_id} was started"))
-            }
-            Err(NoAnswer::Unknown(said)) => Look::Unusable(format!(
-                "no run can be started over dataset '{dataset}': {said}"
-            )),
-            Err(NoAnswer::Down(why)) => Look::NotYet(why),
-        }
     }
 
     /// Takes in what somebody reports of a condition that is decided outside.
@@ -125,6 +104,7 @@ impl Service {
     ) -> Result<Deployment, Error> {
         check_text("message", &report.message)?;
         let measurement = resolve(report, caller)?;
+        let timeout = self.gate_timeout;
         let effect: Box<Effect> = Box::new(move |tx, change, now| {
             let measurement = measurement.clone();
             store::boxed(async move {
@@ -132,7 +112,7 @@ impl Service {
                     Ok(record) => change.records.extend(record),
                     Err(denied) => return Ok(Err(denied)),
                 }
-                change.settle(tx, now).await.map(Ok)
+                change.settle(tx, timeout, now).await.map(Ok)
             })
         });
         let stored = self.verb(id, Verb::Measure, caller, effect).await?;
@@ -140,32 +120,128 @@ impl Service {
     }
 }
 
-/// The run or dataset that a condition is measured by.
-fn source<'g>(gate: &'g GateResult, condition: &'g Condition) -> &'g Source {
-    if condition.source != Source::SameGate {
-        return &condition.source;
+/// Looking for the evidence of one deployment, once for each source.
+struct Looking<'a> {
+    service: &'a Service,
+    claim: &'a Claim,
+    deployment: &'a Deployment,
+    looked: Vec<(Source, Look)>,
+    /// The names of the runs that were started: they may not be listed at once.
+    started: Vec<String>,
+}
+
+impl Looking<'_> {
+    async fn at(&mut self, source: &Source) -> Look {
+        if let Some((_, look)) = self.looked.iter().find(|(known, _)| known == source) {
+            return look.clone();
+        }
+        let look = self.look(source).await;
+        self.looked.push((source.clone(), look.clone()));
+        look
     }
-    let others = gate.conditions.iter().map(|other| &other.condition.source);
-    let mut named = others.filter(|source| matches!(source, Source::Run(_) | Source::Dataset(_)));
-    named.next().unwrap_or(&condition.source)
+
+    /// Looks for a run, and starts one where there is none.
+    async fn look(&mut self, source: &Source) -> Look {
+        let Some(left) = TIME.checked_sub(self.claim.claimed_at.elapsed()) else {
+            return Look::NotYet("there was no time to look for it".into());
+        };
+        let look = self.service.sources.eval.look(source, self.deployment);
+        let look = tokio::time::timeout(left, look)
+            .await
+            .unwrap_or_else(|_| Look::NotYet("the Eval service takes too long".into()));
+        match look {
+            Look::Missing(wanted) => self.start_run(&wanted).await,
+            Look::Ready(_) | Look::Both(_) | Look::NotYet(_) | Look::Unusable(_) => look,
+        }
+    }
+
+    /// Starts a run, while the deployment is claimed by this replica and no other.
+    async fn start_run(&mut self, wanted: &Wanted) -> Look {
+        let (service, claim, deployment) = (self.service, self.claim, self.deployment);
+        let (dataset, name) = (wanted.dataset(), wanted.name(deployment));
+        if self.started.contains(&name) {
+            return Look::NotYet(format!("run '{name}' was started"));
+        }
+        let is_held = service.store.holds(claim).await.unwrap_or(false);
+        if !is_held || claim.claimed_at.elapsed() >= TIME {
+            return Look::NotYet("another replica looks after it".into());
+        }
+        self.started.push(name);
+        match service.sources.eval.start(wanted, deployment).await {
+            Ok(run_id) => {
+                tracing::info!(deployment_id = %deployment.id, %run_id, dataset, "an evaluation run was started");
+                Look::NotYet(format!("run {run_id} was started"))
+            }
+            Err(NoAnswer::Unknown(said)) => Look::Unusable(format!(
+                "no run can be started over dataset '{dataset}': {said}"
+            )),
+            Err(NoAnswer::Down(why)) => Look::NotYet(why),
+        }
+    }
+}
+
+/// Why there is nothing that a new version can be worse than, where there is nothing.
+fn nothing_to_compare(condition: &Condition, deployment: &Deployment) -> Option<String> {
+    let compares = matches!(condition.source, Source::BothVersions(_));
+    let Deployment {
+        from_version,
+        to_version,
+        ..
+    } = deployment;
+    if !compares {
+        None
+    } else if *from_version == 0 {
+        Some("the environment serves no version yet, so there is nothing to be worse than".into())
+    } else if from_version == to_version {
+        Some(format!(
+            "the environment serves this version, {to_version}, already"
+        ))
+    } else {
+        None
+    }
+}
+
+/// The run or dataset that a condition is measured by.
+fn source(gate: &GateResult, condition: &Condition) -> Source {
+    if condition.source != Source::SameGate {
+        return condition.source.clone();
+    }
+    let mut others = gate.conditions.iter().map(|other| &other.condition.source);
+    let named = others.find(|source| source.names_a_run());
+    match named.unwrap_or(&condition.source) {
+        Source::BothVersions(dataset) => Source::Dataset(dataset.clone()),
+        source @ (Source::Run(_)
+        | Source::Dataset(_)
+        | Source::SameGate
+        | Source::Outside
+        | Source::Webhook(_)) => source.clone(),
+    }
 }
 
 fn found(condition: &Condition, look: Look) -> Found {
+    match look {
+        Look::Ready(results) => measured(condition.kind, &results),
+        Look::Both(both) => match paired::compare(condition.kind, &both, condition.threshold) {
+            Ok(comparison) => Found::Measure(comparison.bound, comparison.describe(&both)),
+            Err(why) => Found::Unusable(why),
+        },
+        Look::NotYet(why) => Found::Nothing(why),
+        Look::Unusable(why) => Found::Unusable(why),
+        Look::Missing(_) => Found::Nothing("there is no evaluation run".into()),
+    }
+}
+
+fn measured(kind: ConditionType, results: &Results) -> Found {
     let Results {
         run_id,
         score,
         latency_ms,
         cost_usd,
-    } = match look {
-        Look::Ready(results) => results,
-        Look::NotYet(why) => return Found::Nothing(why),
-        Look::Unusable(why) => return Found::Unusable(why),
-        Look::Missing => return Found::Nothing("there is no evaluation run".into()),
-    };
-    let value = match condition.kind {
-        ConditionType::EvalScore => Some(score),
-        ConditionType::Latency => Some(latency_ms),
-        ConditionType::Cost => cost_usd,
+    } = results;
+    let value = match kind {
+        ConditionType::EvalScore => Some(*score),
+        ConditionType::Latency => Some(*latency_ms),
+        ConditionType::Cost => *cost_usd,
         ConditionType::Custom => None,
     };
     match value {

@@ -72,7 +72,7 @@ impl Service {
                     Ok(record) => change.records.push(record),
                     Err(denied) => return Ok(Err(denied)),
                 }
-                change.settle(tx, now).await.map(Ok)
+                change.settle(tx, timeout, now).await.map(Ok)
             })
         });
         Ok(self

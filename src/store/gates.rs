@@ -63,20 +63,17 @@ impl Tx {
             .iter()
             .zip(0_i16..)
             .map(|(condition, position)| {
-                let SourceColumns {
-                    eval_run_id,
-                    dataset_id,
-                    url,
-                } = SourceColumns::of(&condition.source);
+                let source = SourceColumns::of(&condition.source);
                 gate_condition::ActiveModel {
                     gate_id: Set(gate.id),
                     position: Set(position),
                     r#type: Set(condition.kind.as_str().to_owned()),
                     operator: Set(condition.operator.as_str().to_owned()),
                     threshold: Set(condition.threshold),
-                    eval_run_id: Set(eval_run_id),
-                    dataset_id: Set(dataset_id),
-                    url: Set(url),
+                    eval_run_id: Set(source.eval_run_id),
+                    dataset_id: Set(source.dataset_id),
+                    url: Set(source.url),
+                    baseline: Set(source.baseline),
                 }
             });
         gate_condition::Entity::insert_many(conditions)
@@ -171,6 +168,7 @@ async fn gates_of<C: ConnectionTrait>(db: &C, prompt_id: &PromptId) -> Result<Ve
                 eval_run_id: row.eval_run_id,
                 dataset_id: row.dataset_id,
                 url: row.url,
+                baseline: row.baseline,
             },
         };
         conditions
@@ -222,6 +220,7 @@ pub(super) async fn gate_results<C: ConnectionTrait>(
                 eval_run_id: row.eval_run_id,
                 dataset_id: row.dataset_id,
                 url: row.url,
+                baseline: row.baseline,
             },
         };
         let result = ConditionResult {
@@ -263,11 +262,7 @@ fn condition_row(
     position: i16,
     result: &ConditionResult,
 ) -> condition_result::ActiveModel {
-    let SourceColumns {
-        eval_run_id,
-        dataset_id,
-        url,
-    } = SourceColumns::of(&result.condition.source);
+    let source = SourceColumns::of(&result.condition.source);
     let (ask_after, ask_ended) = match result.again {
         Again::Soon => (None, false),
         Again::After(at) => (Some(at), false),
@@ -280,9 +275,10 @@ fn condition_row(
         r#type: Set(result.condition.kind.as_str().to_owned()),
         operator: Set(result.condition.operator.as_str().to_owned()),
         expected: Set(result.condition.threshold),
-        eval_run_id: Set(eval_run_id),
-        dataset_id: Set(dataset_id),
-        url: Set(url),
+        eval_run_id: Set(source.eval_run_id),
+        dataset_id: Set(source.dataset_id),
+        url: Set(source.url),
+        baseline: Set(source.baseline),
         actual: Set(result.actual),
         verdict: Set(verdict_name(result.verdict).to_owned()),
         note: Set(result.note.clone()),
@@ -306,6 +302,7 @@ struct SourceColumns {
     eval_run_id: String,
     dataset_id: String,
     url: Option<String>,
+    baseline: bool,
 }
 
 impl ConditionColumns<'_> {
@@ -339,6 +336,10 @@ impl SourceColumns {
             Source::Run(id) => columns.eval_run_id.clone_from(id),
             Source::Dataset(id) => columns.dataset_id.clone_from(id),
             Source::Webhook(endpoint) => columns.url = Some(endpoint.as_str().to_owned()),
+            Source::BothVersions(id) => {
+                columns.dataset_id.clone_from(id);
+                columns.baseline = true;
+            }
             Source::SameGate | Source::Outside => {}
         }
         columns
@@ -354,6 +355,7 @@ impl SourceColumns {
                     }
                     None => Source::Outside,
                 },
+                (_, "", _) if self.baseline => Source::BothVersions(self.dataset_id),
                 (_, "", "") => Source::SameGate,
                 (_, "", _) => Source::Dataset(self.dataset_id),
                 (_, _, _) => Source::Run(self.eval_run_id),

@@ -37,6 +37,7 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
             "Deployments",
             "Quality gates",
             "Traffic",
+            "Telemetry",
             "OpenFeature",
             "Telemetry",
             "Audit",

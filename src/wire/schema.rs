@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(deployment.get("additionalProperties"), None);
 
         let fields = &deployment["properties"];
-        assert_eq!(keys(fields).len(), 17);
+        assert_eq!(keys(fields).len(), 18);
         assert_eq!(
             fields["id"],
             json!({"type": "string", "description": "UUID (version 7) of the deployment."})
@@ -411,7 +411,15 @@ mod tests {
         let components: BTreeMap<_, _> = components.into_iter().collect();
         assert_eq!(
             components.keys().collect::<Vec<_>>(),
-            ["DeploymentStrategy", "DeploymentType"]
+            [
+                "AnalysisPolicy",
+                "CircuitBreaker",
+                "DeploymentStrategy",
+                "DeploymentType",
+                "Metric",
+                "MetricPolicy",
+                "WithoutEvidence"
+            ]
         );
         let strategy = to_value(&components["DeploymentStrategy"]).unwrap();
         assert_eq!(strategy.get("required"), None);

@@ -1,5 +1,8 @@
 //! Gates, judged on the evidence that the Eval service has or that somebody reports.
 
+mod baseline;
+mod compared_anew;
+
 use std::time::{Duration, Instant};
 
 use delos_deploy::evidence::pb::eval::{EvalRun, EvalRunStatus};

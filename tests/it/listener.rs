@@ -424,8 +424,8 @@ async fn a_stop_is_announced_and_requests_are_served_until_the_drain_time_is_ove
     let mut idle = connect(&address).await;
     ask(&mut idle, "/healthz").await;
 
-    service.terminate();
     let began = Instant::now();
+    service.terminate();
     service.wait_for_line(|line| line["message"] == "stopping");
     let answer = http::get(&address, "/readyz").await.unwrap();
     assert_eq!(answer.status, 503);
@@ -505,8 +505,8 @@ async fn the_watchers_of_the_health_service_are_told_of_the_stop_and_do_not_hold
     for watch in &mut watches {
         assert_eq!(watch.message().await.unwrap().unwrap().status, SERVING);
     }
-    service.terminate();
     let began = Instant::now();
+    service.terminate();
     for watch in &mut watches {
         let told = timeout(PATIENCE, watch.message()).await.unwrap().unwrap();
         assert_eq!(told.unwrap().status, NOT_SERVING);

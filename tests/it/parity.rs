@@ -351,6 +351,14 @@ fn gate() -> pb::CreateQualityGateRequest {
                 threshold: 4.5,
                 ..Default::default()
             },
+            pb::GateCondition {
+                r#type: "eval_score".into(),
+                operator: "gte".into(),
+                threshold: 0.05,
+                dataset_id: "golden-set".into(),
+                baseline: true,
+                ..Default::default()
+            },
         ],
         required: true,
     }
@@ -539,7 +547,7 @@ async fn every_wrong_field_of_a_new_deployment_is_named_at_once_over_every_proto
                 failed: 6,
                 ..Default::default()
             }),
-            provider_margin: f64::NAN,
+            provider_margin: 1.5,
             ..Default::default()
         }),
     });

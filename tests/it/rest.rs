@@ -394,10 +394,9 @@ fn expect_complete(message: &MessageDescriptor, value: &Value) {
     let mut fields = value.as_object().unwrap().clone();
     for field in message.fields() {
         let value = fields.remove(field.name());
-        let is_one_message =
-            matches!(field.kind(), Kind::Message(_)) && !field.is_list() && !field.is_map();
+        let may_be_absent = field.supports_presence();
         let Some(value) = value else {
-            assert!(is_one_message, "{} is left out", field.full_name());
+            assert!(may_be_absent, "{} is left out", field.full_name());
             continue;
         };
         let items = if field.is_list() {

@@ -481,3 +481,78 @@ fn without_auto_rollback_nothing_follows_from_evidence() {
         assert_eq!(decision, Decision::Complete);
     }
 }
+
+#[test]
+fn what_is_compared_is_compared_anew_when_another_version_is_served() {
+    let condition = |kind, source| Condition {
+        kind,
+        operator: Operator::Gte,
+        threshold: 0.05,
+        source,
+    };
+    let gate = Gate {
+        id: Uuid::from_u128(9),
+        name: "no worse".into(),
+        prompt_id: PromptId::parse("prompt").unwrap(),
+        conditions: vec![
+            condition(ConditionType::Custom, Source::Outside),
+            condition(
+                ConditionType::EvalScore,
+                Source::BothVersions("golden-set".into()),
+            ),
+        ],
+        required: true,
+        created_at: at(0),
+        created_by: Actor::anonymous(),
+    };
+    let gates = Gates {
+        results: vec![GateResult::waiting(gate)],
+        due_at: at(100),
+    };
+    let new = new(StrategyType::Immediate, true);
+    let (mut deployment, _) = Deployment::create(new, &traffic(1), gates, at(0));
+    let measurement = |index, found| Measurement {
+        gate_id: Uuid::from_u128(9),
+        index,
+        found,
+    };
+    let met = [
+        measurement(0, Found::Verdict(true, "by hand".into())),
+        measurement(1, Found::Measure(0.0, "beside version 1".into())),
+    ];
+    deployment.measure(&met, at(10)).unwrap();
+    deployment.pass_gates(at(10)).unwrap();
+    assert!(deployment.is_in_line());
+    let unchanged = deployment.clone();
+    assert_eq!(deployment.compare_anew(&traffic(1), at(300), at(200)), None);
+    assert_eq!(deployment, unchanged);
+
+    let record = deployment.compare_anew(&traffic(2), at(300), at(200));
+    assert!(
+        record
+            .unwrap()
+            .reason
+            .contains("serves version 2 now and not 1")
+    );
+    assert_eq!(
+        (deployment.from_version, deployment.is_in_line()),
+        (2, false)
+    );
+    assert_eq!(deployment.gates_due_at, Some(at(300)));
+    let gate = &deployment.gates[0];
+    assert_eq!(gate.verdict, Verdict::Waiting);
+    // What somebody has decided stands.
+    assert_eq!(gate.conditions[0].verdict, Verdict::Passed);
+    assert_eq!(gate.conditions[1].verdict, Verdict::Waiting);
+    assert_eq!(
+        (gate.conditions[1].actual, gate.conditions[1].note.as_str()),
+        (None, "")
+    );
+    assert!(matches!(
+        decide(&deployment, None, None, at(200)),
+        Decision::Wait { .. }
+    ));
+    // Neither before its gates are judged nor after.
+    deployment.fail_gates("for the test", at(210)).unwrap();
+    assert_eq!(deployment.compare_anew(&traffic(3), at(300), at(220)), None);
+}

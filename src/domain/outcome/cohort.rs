@@ -141,14 +141,14 @@ impl Split {
     /// The version was not served.
     pub fn cohort_of(&self, outcome: &Outcome) -> Result<Cohort, Refusal> {
         let (at, version) = (outcome.at, outcome.version);
-        let now = || self.now(at);
+        let current = || self.current(at);
         if at >= self.since && self.serves(version) {
-            return Ok(now());
+            return Ok(current());
         }
         let past = || self.past.iter().filter(|cohort| cohort.serves(version));
         let then = past().find(|cohort| cohort.began_at <= at);
         let found = then.cloned();
-        let found = found.or_else(|| self.serves(version).then(now));
+        let found = found.or_else(|| self.serves(version).then(current));
         found.or_else(|| past().next().cloned()).ok_or_else(|| {
             let served = match (&self.traffic.stable, &self.traffic.candidate) {
                 (Some(stable), Some(candidate)) => {
@@ -175,12 +175,12 @@ impl Split {
             .is_none_or(|rollout| candidate.is_some_and(|now| now.deployment_id == rollout))
     }
 
-    fn now(&self, at: Timestamp) -> Cohort {
+    fn current(&self, at: Timestamp) -> Cohort {
         let at = at.max(self.since);
         Cohort::of(&self.traffic, self.since, at, Limits::default())
     }
 
     fn serves(&self, version: i32) -> bool {
-        self.now(self.since).serves(version)
+        self.current(self.since).serves(version)
     }
 }

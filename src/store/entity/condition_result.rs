@@ -17,6 +17,7 @@ pub(crate) struct Model {
     pub eval_run_id: String,
     pub dataset_id: String,
     pub url: Option<String>,
+    pub baseline: bool,
     pub actual: Option<f64>,
     pub verdict: String,
     pub note: String,

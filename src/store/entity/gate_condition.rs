@@ -15,6 +15,7 @@ pub(crate) struct Model {
     pub eval_run_id: String,
     pub dataset_id: String,
     pub url: Option<String>,
+    pub baseline: bool,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

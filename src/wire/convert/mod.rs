@@ -69,6 +69,7 @@ pub(super) fn gate_request(request: pb::CreateQualityGateRequest) -> GateRequest
             eval_run_id: condition.eval_run_id,
             dataset_id: condition.dataset_id,
             url: condition.url,
+            baseline: condition.baseline,
         });
     GateRequest {
         name: request.name,
@@ -199,7 +200,7 @@ impl From<ConditionResult> for pb::ConditionResult {
     fn from(result: ConditionResult) -> Self {
         Self {
             r#type: result.condition.kind.as_str().to_owned(),
-            expected: result.condition.threshold,
+            expected: result.condition.limit(),
             actual: result.actual.unwrap_or_default(),
             passed: result.verdict == Verdict::Passed,
         }
@@ -232,6 +233,10 @@ impl From<Condition> for pb::GateCondition {
             Source::Run(id) => message.eval_run_id = id,
             Source::Dataset(id) => message.dataset_id = id,
             Source::Webhook(endpoint) => endpoint.as_str().clone_into(&mut message.url),
+            Source::BothVersions(id) => {
+                message.dataset_id = id;
+                message.baseline = true;
+            }
             Source::SameGate | Source::Outside => {}
         }
         message

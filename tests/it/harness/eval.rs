@@ -9,7 +9,7 @@ use std::{
 
 use delos_deploy::evidence::pb::{
     eval::{
-        self, EvalRun, EvalRunStatus, EvalSummary,
+        self, EvalResult, EvalRun, EvalRunStatus, EvalSummary,
         eval_service_server::{EvalService, EvalServiceServer},
     },
     prompt::{
@@ -30,11 +30,23 @@ pub(crate) enum Fault {
     Mute,
     /// It answers that it can't.
     Unavailable,
+    /// It does not list the runs that it was asked to start.
+    ListsLate,
+    /// It has no results to show, of any run.
+    NoResults,
+    /// It leaves out the last result of a run, which it counts.
+    ShortOfOne,
+    /// It shows the results of another run.
+    OtherResults,
 }
+
+/// Most results in an answer, however many are asked for.
+const RESULTS_PER_ANSWER: usize = 64;
 
 #[derive(Debug, Default)]
 struct State {
     runs: Vec<EvalRun>,
+    results: Vec<EvalResult>,
     /// How many runs were asked to be started.
     started: usize,
     /// How many calls came.
@@ -101,6 +113,34 @@ impl Eval {
         self.state().calls
     }
 
+    /// Completes a run, with results.
+    pub(crate) fn complete_by(&self, run_id: &str, results: Vec<EvalResult>) {
+        let run = self.runs().into_iter().find(|run| run.id == run_id);
+        let mut run = run.unwrap();
+        let count = results.len() as f64;
+        let sum = |of: fn(&EvalResult) -> f64| results.iter().map(of).sum::<f64>();
+        run.status = EvalRunStatus::Completed.into();
+        run.total_examples = results.len() as i32;
+        run.completed_examples = run.total_examples;
+        run.summary = Some(EvalSummary {
+            overall_score: sum(|result| result.overall_score) / count,
+            total_cost_usd: sum(|result| result.cost_usd),
+            avg_latency_ms: sum(|result| result.latency_ms) / count,
+            ..Default::default()
+        });
+        self.put(run);
+        let of_run = |(number, result): (usize, EvalResult)| EvalResult {
+            id: format!("{run_id}-{number}"),
+            eval_run_id: run_id.into(),
+            ..result
+        };
+        let mut state = self.state();
+        state.results.retain(|known| known.eval_run_id != run_id);
+        state
+            .results
+            .extend(results.into_iter().enumerate().map(of_run));
+    }
+
     /// Completes the only run there is, with a score.
     pub(crate) fn complete(&self, score: f64) {
         let run = self.runs().pop().unwrap();
@@ -140,6 +180,17 @@ pub(crate) fn run_of(id: &str, prompt_id: &str, version: i32, score: f64) -> Eva
     }
 }
 
+/// What a run has measured on an example: 100 ms and a cent.
+pub(crate) fn result_of(example: usize, score: f64) -> EvalResult {
+    EvalResult {
+        example_id: format!("example-{example}"),
+        overall_score: score,
+        latency_ms: 100.0,
+        cost_usd: 0.01,
+        ..Default::default()
+    }
+}
+
 impl Served {
     async fn state(&self) -> Result<MutexGuard<'_, State>, Status> {
         let fault = {
@@ -148,7 +199,11 @@ impl Served {
             state.fault
         };
         match fault {
-            Fault::None => Ok(self.0.lock().unwrap()),
+            Fault::None
+            | Fault::ListsLate
+            | Fault::NoResults
+            | Fault::ShortOfOne
+            | Fault::OtherResults => Ok(self.0.lock().unwrap()),
             Fault::Unavailable => Err(Status::unavailable("switched off")),
             Fault::Mute => {
                 tokio::time::sleep(Duration::from_secs(3600)).await;
@@ -177,6 +232,7 @@ impl EvalService for Served {
             prompt_version: request.prompt_version,
             dataset_id: request.dataset_id,
             metadata: request.metadata,
+            config: request.config,
             status: EvalRunStatus::Pending.into(),
             ..Default::default()
         };
@@ -205,8 +261,11 @@ impl EvalService for Served {
     ) -> Result<Response<eval::ListEvalRunsResponse>, Status> {
         let request = request.into_inner();
         let state = self.state().await?;
+        let is_late = state.fault == Fault::ListsLate;
         let matching = |run: &&EvalRun| {
-            run.prompt_id == request.prompt_id && run.dataset_id == request.dataset_id
+            run.prompt_id == request.prompt_id
+                && run.dataset_id == request.dataset_id
+                && !(is_late && run.name.starts_with("delos-deploy/"))
         };
         let runs: Vec<_> = state.runs.iter().filter(matching).cloned().collect();
         let page = runs.iter().skip(request.offset as usize);
@@ -218,9 +277,23 @@ impl EvalService for Served {
 
     async fn get_eval_results(
         &self,
-        _: Request<eval::GetEvalResultsRequest>,
+        request: Request<eval::GetEvalResultsRequest>,
     ) -> Result<Response<eval::GetEvalResultsResponse>, Status> {
-        Err(Status::unimplemented("nobody asks for them yet"))
+        let request = request.into_inner();
+        let state = self.state().await?;
+        if state.fault == Fault::NoResults {
+            return Err(Status::internal("the results are elsewhere"));
+        }
+        let is_other = state.fault == Fault::OtherResults;
+        let of_run = |result: &&EvalResult| (result.eval_run_id == request.eval_run_id) != is_other;
+        let all: Vec<_> = state.results.iter().filter(of_run).collect();
+        let shown = all.len() - usize::from(state.fault == Fault::ShortOfOne);
+        let page = all[..shown].iter().skip(request.offset as usize);
+        let limit = RESULTS_PER_ANSWER.min(request.limit as usize);
+        Ok(Response::new(eval::GetEvalResultsResponse {
+            results: page.take(limit).map(|result| (*result).clone()).collect(),
+            total_count: all.len() as i32,
+        }))
     }
 
     async fn health(
