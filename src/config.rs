@@ -643,6 +643,7 @@ mod tests {
         );
         assert_eq!(config.origins, Origins::Loopback);
         assert_eq!(config.default_environment.as_str(), "production");
+        assert_eq!(config.evaluation_name, None);
         assert_eq!(config.eval_endpoint, "localhost:9004");
         let otlp = config.telemetry.otlp.unwrap();
         assert_eq!(
