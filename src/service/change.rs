@@ -9,7 +9,7 @@ use super::measure::Measured;
 use crate::{
     domain::{
         Timestamp,
-        analysis::{Analysis, judge},
+        analysis::{Analysis, Check, judge},
         audit::{Caller, Record},
         decide::{Decision, asked, decide},
         deployment::Deployment,
@@ -120,8 +120,12 @@ impl Change {
                 .map_err(|denied| impossible(self.deployment.id, &denied))?;
             let Some(record) = record else { return Ok(()) };
             let checks = analysis.map(|analysis| analysis.checks).unwrap_or_default();
-            self.has_new_evidence |= !checks.is_empty();
-            let record = checks.iter().fold(record, |record, check| {
+            let has_evidence = checks.iter().any(Check::has_seen_anything);
+            self.has_new_evidence |= has_evidence;
+            // A rollout that nobody reports anything of and that goes by time has no numbers.
+            let on_record = has_evidence || self.deployment.strategy.auto_rollback;
+            let checks = checks.iter().filter(|_| on_record);
+            let record = checks.fold(record, |record, check| {
                 record.with(check.subject.detail(), check.on_record())
             });
             self.records.push(record);

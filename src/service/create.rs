@@ -38,8 +38,9 @@ impl Service {
             caller.actor.clone(),
             &mut violations,
         );
-        let new = violations.finish(new).map_err(Error::Invalid)?;
+        let mut new = violations.finish(new).map_err(Error::Invalid)?;
         self.check_version(&new).await?;
+        new.warning = self.warning(&new).await?;
         let (service, caller, prompt) = (self.clone(), caller.clone(), new.prompt_id.to_string());
         let stored = self
             .store
@@ -105,6 +106,15 @@ impl Service {
         let mut change = Change::new(deployment, vec![record], traffic);
         if change.deployment.status != Status::PendingApproval {
             change.settle(tx, self.gate_timeout, now).await?;
+        }
+        let Deployment {
+            warning,
+            status_message,
+            ..
+        } = &mut change.deployment;
+        if !warning.is_empty() {
+            status_message.push_str("; warning: ");
+            status_message.push_str(warning);
         }
         change.store(tx, caller, None, now).await
     }

@@ -25,6 +25,7 @@ mod create;
 mod error;
 mod events;
 mod explain;
+mod forecast;
 mod gates;
 mod measure;
 mod outcomes;

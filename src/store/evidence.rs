@@ -25,6 +25,8 @@ use crate::domain::{
 
 /// How many calls of the version that is replaced the circuit breaker looks at, at most.
 const BESIDE_MAX: u64 = 1000;
+/// How long outcomes have been coming at least, when it is said how many come in a day.
+const KNOWN_MIN: TimeDelta = TimeDelta::minutes(1);
 /// How long before a rollout the version that it replaces is looked at.
 const BEFORE: TimeDelta = TimeDelta::hours(48);
 
@@ -51,6 +53,23 @@ pub struct Arm {
     pub latency: Option<Quantiles>,
 }
 
+/// What was reported of a version in the last day.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LastDay {
+    /// Units that were seen, of every version, as if the whole day had been as what is known of it.
+    pub units: f64,
+    metrics: [Moments; 4],
+}
+
+impl LastDay {
+    /// The version's units by what they showed in a metric.
+    #[must_use]
+    pub fn of(&self, metric: Metric) -> Moments {
+        let place = Metric::ALL.iter().position(|other| *other == metric);
+        place.map_or_else(Moments::default, |place| self.metrics[place])
+    }
+}
+
 /// What a side of a cohort adds up to: all of it, and of its metrics only the units that count.
 type Sides = BTreeMap<(usize, Side), Sums>;
 
@@ -63,38 +82,46 @@ impl Store {
         observed(self.reader()?, deployment).await
     }
 
-    /// How many units an environment served of a prompt in the last day, by what was reported; none
-    /// where nothing was, or for too short a time to say.
+    /// What was reported of an environment today and yesterday, as if a day, and of the version that it
+    /// serves; none where nothing was.
     ///
     /// # Errors
     /// The storage failed.
-    pub async fn units_a_day(
+    pub async fn last_day(
         &self,
         prompt_id: &PromptId,
         environment: &Environment,
+        version: i32,
         now: Timestamp,
-    ) -> Result<Option<f64>, Error> {
+    ) -> Result<Option<LastDay>, Error> {
         let day = TimeDelta::days(1);
         let rows = cohort::Entity::find()
             .filter(cohort::Column::PromptId.eq(prompt_id.as_str()))
             .filter(cohort::Column::Environment.eq(environment.as_str()))
-            .filter(cohort::Column::BeganAt.gt(now - day))
+            .filter(cohort::Column::BeganAt.gt(now - BEFORE))
             .find_with_related(cohort_sums::Entity)
             .all(self.reader()?)
             .await?;
-        let Some(first) = rows.iter().map(|(cohort, _)| cohort.began_at).min() else {
+        let first = rows.iter().filter(|(_, sums)| !sums.is_empty());
+        let Some(first) = first.map(|(cohort, _)| cohort.began_at).min() else {
             return Ok(None);
         };
-        let elapsed = (now - first).num_seconds().max(0) as f64;
-        if elapsed < TimeDelta::hours(1).num_seconds() as f64 {
-            return Ok(None);
+        let elapsed = (now - first).max(KNOWN_MIN).num_seconds() as f64;
+        let (mut units, mut metrics) = (0, [Moments::default(); 4]);
+        for (cohort, sums) in &rows {
+            units += sums.iter().map(|row| row.units).sum::<i64>();
+            let of_version = cohort.stable_version == version;
+            let stable = sums.iter().filter(|row| of_version && row.side == "STABLE");
+            for row in stable {
+                for (moments, sums) in metrics.iter_mut().zip(sums_of(row).metrics) {
+                    *moments = moments.merge(sums.moments());
+                }
+            }
         }
-        let units: i64 = rows
-            .iter()
-            .flat_map(|(_, sums)| sums)
-            .map(|row| row.units)
-            .sum();
-        Ok((units > 0).then(|| units as f64 * day.num_seconds() as f64 / elapsed))
+        Ok((units > 0).then(|| LastDay {
+            units: units as f64 * day.num_seconds() as f64 / elapsed,
+            metrics,
+        }))
     }
 }
 

@@ -43,7 +43,7 @@ pub use connect::{Backend, OpenError, Postgres, SslMode};
 pub use deployments::DeploymentFilter;
 pub use error::Error;
 pub use events::{EventCursor, EventFilter};
-pub use evidence::{Arm, Observed};
+pub use evidence::{Arm, LastDay, Observed};
 pub(crate) use gates::GATES_PER_PROMPT_MAX;
 use migrate::migrate;
 pub use outcomes::{Fate, Quantiles, TakenIn};

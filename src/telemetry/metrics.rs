@@ -171,12 +171,11 @@ impl Metrics {
                 "deploy.outcomes",
                 "Outcomes and scores that were reported.",
             ),
-            outcome_group: histogram(
-                meter,
-                "deploy.outcome.group",
-                "Reports that were stored in one transaction.",
-                &GROUP_BUCKETS,
-            ),
+            outcome_group: meter
+                .f64_histogram("deploy.outcome.group.reports")
+                .with_description("Reports that were stored in one transaction.")
+                .with_boundaries(GROUP_BUCKETS.to_vec())
+                .build(),
             otlp_items: counter(
                 meter,
                 "deploy.otlp.items",
@@ -290,7 +289,7 @@ impl Metrics {
         }
     }
 
-    /// So many reports were stored in one transaction: `deploy_outcome_group`.
+    /// So many reports were stored in one transaction: `deploy_outcome_group_reports`.
     pub fn outcome_group(&self, reports: usize) {
         self.0.outcome_group.record(reports as f64, &[]);
     }

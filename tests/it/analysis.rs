@@ -274,6 +274,86 @@ async fn latency_and_cost_are_judged_by_their_limits() {
     app.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deployment_whose_evidence_will_not_do_says_so_when_it_is_created() {
+    let app = App::start(Storage::Memory).await;
+    let create = async |share: u8, auto_rollback: bool| {
+        let mut strategy = canary(auto_rollback);
+        strategy["initial_percentage"] = json!(share);
+        let body = json!({
+            "prompt_id": "greeting",
+            "environment": "production",
+            "to_version": 2,
+            "strategy": strategy,
+        });
+        app.create(body).await
+    };
+    let served = json!({
+        "prompt_id": "greeting", "environment": "production", "to_version": 1,
+        "skip_approval": true,
+    });
+    app.create(served).await;
+    let warned = create(50, true).await;
+    let warning = warned["warning"].as_str().unwrap();
+    assert!(
+        warning.contains("no outcomes of the running version"),
+        "{warned}"
+    );
+    let message = warned["status_message"].as_str().unwrap();
+    assert_eq!(message, format!("waiting for approval; warning: {warning}"));
+    assert_eq!(create(50, false).await["warning"], "");
+
+    serve(&app, 0, 2000, |_, user| {
+        (false, Some((user % 10 != 0).into()))
+    })
+    .await;
+    app.clock.advance(minutes(12 * 60));
+    // 4,000 users a day.
+    let few = create(1, true).await["warning"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        few.contains("(4000 units) about 40 get the new version"),
+        "{few}"
+    );
+    let some = create(10, true).await["warning"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(some.contains("a drop below"), "{some}");
+    assert_eq!(create(60, true).await["warning"], "");
+    app.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_known_when_it_was_decided_is_kept() {
+    let app = App::start(Storage::SqliteFile).await;
+    let id = roll_out(&app, canary(true)).await;
+    let candidates = serve(&app, 0, 400, worse).await;
+    app.tick().await;
+    assert_eq!(state(&app, &id).await, "ROLLED_BACK");
+    let path = format!("sqlite://{}", app.settings()["DELOS_SQLITE_PATH"]);
+    let database = sqlx::SqlitePool::connect(&path).await.unwrap();
+    let kept: Vec<(String, i64, f64)> = sqlx::query_as(
+        "SELECT arm, request_count, quality_score FROM deployment_metrics ORDER BY arm",
+    )
+    .fetch_all(&database)
+    .await
+    .unwrap();
+    let counts: Vec<_> = kept
+        .iter()
+        .map(|(arm, count, _)| (arm.as_str(), *count))
+        .collect();
+    let candidates = i64::try_from(candidates).unwrap();
+    assert_eq!(
+        counts,
+        [("CANDIDATE", candidates), ("STABLE", 400 - candidates)]
+    );
+    assert!(kept[0].2 < kept[1].2 - 0.2, "{kept:?}");
+    app.finish().await;
+}
+
 /// A version that is bad, reported by a process that is killed at once: who comes after it takes it
 /// back, since what is acknowledged is stored with what follows from it.
 async fn rolled_back_after_a_kill(storage: Storage) {

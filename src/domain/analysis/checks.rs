@@ -42,12 +42,14 @@ fn compared(
     let (what, way) = (metric.in_words(), signed(estimate));
     let found = format!("{what} is {way} ({} units beside {})", units.0, units.1);
     let rollback = policy.rollback_sequence();
-    let (verdict, bound, threshold, why) = if rollback.is_below(difference, -asked.tolerance) {
-        let bound = rollback.upper(difference).min(-asked.tolerance);
+    // Not −0.
+    let worst = 0.0 - asked.tolerance;
+    let (verdict, bound, threshold, why) = if rollback.is_below(difference, worst) {
+        let bound = rollback.upper(difference).min(worst);
         let (sure, least) = (with_confidence(&rollback), points(bound));
         let limit = points(asked.tolerance);
         let why = format!("{sure} at least {least} lower, and the tolerance is {limit}");
-        (Verdict::Bad, bound, -asked.tolerance, why)
+        (Verdict::Bad, bound, worst, why)
     } else {
         let advance = policy.advance_sequence();
         let bound = advance.lower(difference);

@@ -4,11 +4,12 @@
 //! better. `moments` is what is kept of them, `likelihood` how much speaks against a level or a
 //! difference, `sequence` how much of it is enough however often one looks, `policy` what is asked
 //! for and `request` how a caller asks for it, `evidence` what was seen, `checks` and `guards` what each check says of it, `judge` what
-//! follows, and `verdict` how it is told.
+//! follows, `verdict` how it is told, and `forecast` what can be seen at all.
 //! `docs/analysis.md` has the formulas and what they come to in simulations.
 
 mod checks;
 mod evidence;
+mod forecast;
 mod guards;
 mod judge;
 mod likelihood;
@@ -23,6 +24,7 @@ mod words;
 mod tests;
 
 pub use evidence::{Assigned, Calls, Evidence, MetricEvidence, Recent, Stratum};
+pub use forecast::Expected;
 pub use judge::{Asked, judge};
 pub use likelihood::{Difference, Level, Measured};
 pub use moments::Moments;

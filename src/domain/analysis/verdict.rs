@@ -167,6 +167,12 @@ impl Check {
         )
     }
 
+    /// Whether there was anything to check.
+    #[must_use]
+    pub fn has_seen_anything(&self) -> bool {
+        self.n_candidate > 0 || self.n_stable > 0
+    }
+
     pub(super) fn new(subject: Subject, verdict: Verdict, units: (u64, u64), why: String) -> Self {
         Self {
             subject,
