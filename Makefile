@@ -26,6 +26,7 @@ test: test-dependencies ## Install what the tests need, start it, and run all te
 	cd web-examples && npm ci --no-audit --no-fund && npm run check && npm test
 	clients/ofrep/run
 	clients/flagd/run
+	clients/otel/run
 	clients/rust/run
 	clients/conformance/run
 

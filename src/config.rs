@@ -21,8 +21,10 @@ pub struct Config {
     pub telemetry: telemetry::Settings,
     /// Whose web pages may call.
     pub origins: Origins,
-    /// The environment of an OpenFeature client that names none.
+    /// The environment of an OpenFeature client, or of a span, that names none.
     pub default_environment: Environment,
+    /// The name of the evaluation that is the quality, where it is to be one alone.
+    pub evaluation_name: Option<String>,
     /// How long gates may wait for their evidence.
     pub gate_timeout: Duration,
     /// How long outcomes are kept one by one.
@@ -161,7 +163,7 @@ const VARIABLES: &[Variable] = &[
         "DELOS_DEFAULT_ENVIRONMENT",
         "production",
         "the name of an environment: letters, digits, '_', '.' and '-', at most 63",
-        "Environment of an OpenFeature client that names none",
+        "Environment of an OpenFeature client, or of a span, that names none",
     ),
     variable(
         "DELOS_STORAGE_BACKEND",
@@ -255,6 +257,12 @@ const VARIABLES: &[Variable] = &[
         "72",
         "a whole number of hours, 24 to 8784",
         "How long outcomes are kept one by one; what they add up to is kept",
+    ),
+    variable(
+        "DELOS_OTLP_EVALUATION_NAME",
+        "",
+        "any text, or nothing",
+        "Which gen_ai.evaluation.name is the quality of an answer; nothing: any",
     ),
     variable(
         "DELOS_OBSERVE_ENDPOINT",
@@ -352,6 +360,8 @@ impl Source {
             storage: self.storage(),
             origins: self.origins(&environment),
             default_environment: self.default_environment(),
+            evaluation_name: Some(self.text("DELOS_OTLP_EVALUATION_NAME"))
+                .filter(|name| !name.is_empty()),
             telemetry: self.telemetry(environment),
             gate_timeout: self.seconds("DELOS_GATE_TIMEOUT_SECONDS", 1..=31_536_000),
             outcome_retention: self.hours("DELOS_OUTCOME_RETENTION_HOURS", 24..=8784),
@@ -633,6 +643,7 @@ mod tests {
         );
         assert_eq!(config.origins, Origins::Loopback);
         assert_eq!(config.default_environment.as_str(), "production");
+        assert_eq!(config.evaluation_name, None);
         assert_eq!(config.eval_endpoint, "localhost:9004");
         let otlp = config.telemetry.otlp.unwrap();
         assert_eq!(

@@ -178,6 +178,7 @@ impl Server {
             telemetry,
             origins: config.origins.clone(),
             default_environment: config.default_environment.clone(),
+            evaluation_name: config.evaluation_name.clone(),
             timeout: request_timeout,
         })?;
         Ok(Self {

@@ -179,7 +179,7 @@ impl Metrics {
             otlp_items: counter(
                 meter,
                 "deploy.otlp.items",
-                "Spans and log records that were received.",
+                "Spans, their evaluations and log records that were received.",
             ),
             traffic_age: meter
                 .f64_gauge("deploy.traffic.age")
@@ -294,8 +294,9 @@ impl Metrics {
         self.0.outcome_group.record(reports as f64, &[]);
     }
 
-    /// Spans or log records were received over OTLP: `deploy_otlp_items_total{signal, result}`,
-    /// where the result is `outcome`, `score` or `dropped`.
+    /// Spans, their evaluations or log records were received over OTLP:
+    /// `deploy_otlp_items_total{signal, result}`, where the signal is `traces` or `logs` and the
+    /// result is `outcome`, `score`, `dropped` or `refused`.
     pub fn otlp_items(&self, signal: &'static str, result: &'static str, count: u64) {
         let labels = [
             KeyValue::new("signal", signal),

@@ -38,6 +38,8 @@ pub(super) fn layer(origins: &Origins) -> CorsLayer {
             // Of the Connect protocol, as flagd's provider for browsers speaks it.
             "connect-protocol-version",
             "connect-timeout-ms",
+            // Of OTLP, where it is compressed.
+            "content-encoding",
             "content-type",
             "flagd-selector",
             "grpc-timeout",

@@ -133,7 +133,9 @@ fn refusal(origins: &Origins, protocol: Protocol, request: &Request) -> Option<P
         return Some(problem);
     }
     let path = request.uri().path();
-    let is_grpc_only = path.starts_with("/delos.") || path.starts_with("/grpc.");
+    let is_grpc_only = ["/delos.", "/grpc.", "/opentelemetry."]
+        .iter()
+        .any(|package| path.starts_with(package));
     (protocol == Protocol::Http && is_grpc_only && RPCS.contains_key(path)).then(|| {
         Problem::of_http(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -221,6 +223,8 @@ static RPCS: LazyLock<HashMap<&'static str, &'static str>> = LazyLock::new(|| {
         "/grpc.health.v1.Health/Watch",
         "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+        "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     ];
     described
         .chain(foreign.map(str::to_owned))

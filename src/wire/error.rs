@@ -134,7 +134,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
     }
 }
 
-fn retry_after(error: &Error) -> Option<Duration> {
+pub(super) fn retry_after(error: &Error) -> Option<Duration> {
     match error {
         Error::Unavailable { retry_after, .. } => Some(*retry_after),
         Error::TooMany(_) => Some(Duration::from_secs(60)),

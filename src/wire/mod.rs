@@ -1,4 +1,5 @@
-//! The protocols: gRPC, gRPC-web and REST over one contract, and OFREP, which is OpenFeature's.
+//! The protocols: gRPC, gRPC-web and REST over one contract; OFREP, which is OpenFeature's; and
+//! OTLP, which is OpenTelemetry's.
 //!
 //! A call is three lines on each: convert, ask the service, convert back. `convert` knows how a
 //! message and a value of the domain correspond, `error` what a failure is in each protocol, `edge`
@@ -15,6 +16,7 @@ mod grpc;
 mod health;
 mod ofrep;
 pub mod openapi;
+mod otlp;
 mod paths;
 pub mod pb;
 mod rest;

@@ -8,7 +8,7 @@ use utoipa::{PartialSchema as _, ToSchema as _};
 
 use super::{
     error::{FieldError, Problem},
-    ofrep, rest,
+    ofrep, otlp, rest,
     schema::place_path_parameters,
 };
 
@@ -22,6 +22,7 @@ unverified.";
 pub fn document() -> OpenApi {
     let mut document = rest::routes().1;
     document.merge(ofrep::routes().1);
+    document.merge(otlp::routes().1);
     complete(document)
 }
 
@@ -38,6 +39,7 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
             "Traffic",
             "Telemetry",
             "OpenFeature",
+            "Telemetry",
             "Audit",
             "Health",
         ]
@@ -53,7 +55,7 @@ pub(super) fn complete(mut document: OpenApi) -> OpenApi {
         .schemas
         .insert(FieldError::name().into_owned(), FieldError::schema());
     for (path, item) in &mut document.paths.paths {
-        let is_foreign = path.contains("/ofrep/");
+        let is_foreign = path.contains("/ofrep/") || matches!(&**path, "/v1/traces" | "/v1/logs");
         let operations = [&mut item.get, &mut item.post];
         for operation in operations.into_iter().flatten() {
             add_problems(operation, is_foreign);

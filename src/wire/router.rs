@@ -31,6 +31,7 @@ use super::{
     health::{self, Readiness},
     ofrep::{self, Ofrep},
     openapi,
+    otlp::{self, Otlp},
     paths::Paths,
     pb::{
         self, audit_service_server::AuditServiceServer, deploy_service_server::DeployServiceServer,
@@ -56,8 +57,10 @@ pub struct Routes {
     pub telemetry: Arc<Telemetry>,
     /// Whose web pages may call.
     pub origins: Origins,
-    /// The environment of an OpenFeature client that names none.
+    /// The environment of an OpenFeature client, or of a span, that names none.
     pub default_environment: Environment,
+    /// The name of the evaluation that is the quality, where it is to be one alone.
+    pub evaluation_name: Option<String>,
     /// The longest that a request may take.
     pub timeout: Duration,
 }
@@ -70,7 +73,12 @@ pub type Served = Cors<Edged>;
 /// # Errors
 /// The compiled contract can't be reflected, which is a bug.
 pub fn router(parts: Routes) -> Result<Served, tonic_reflection::server::Error> {
-    let (rest, paths) = rest_routes(&parts);
+    let otlp = Otlp {
+        service: parts.service.clone(),
+        default_environment: Arc::new(parts.default_environment.clone()),
+        evaluation: parts.evaluation_name.as_deref().map(Into::into),
+    };
+    let (rest, paths) = rest_routes(&parts, otlp.clone());
     let edge = Edge {
         metrics: parts.service.metrics().clone(),
         paths,
@@ -78,7 +86,7 @@ pub fn router(parts: Routes) -> Result<Served, tonic_reflection::server::Error> 
         origins: parts.origins.clone(),
     };
     let cors = cors::layer(&parts.origins);
-    let grpc = grpc_routes(&parts)?;
+    let grpc = grpc_routes(&parts, otlp)?;
     let router = Router::new()
         .merge(rest)
         .merge(flagd_routes(&parts))
@@ -89,7 +97,7 @@ pub fn router(parts: Routes) -> Result<Served, tonic_reflection::server::Error> 
     Ok(cors.layer(Edged::new(router, edge)))
 }
 
-fn grpc_routes(parts: &Routes) -> Result<Router, tonic_reflection::server::Error> {
+fn grpc_routes(parts: &Routes, otlp: Otlp) -> Result<Router, tonic_reflection::server::Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(pb::DESCRIPTOR)
@@ -106,6 +114,8 @@ fn grpc_routes(parts: &Routes) -> Result<Router, tonic_reflection::server::Error
         .add_service(AuditServiceServer::new(grpc.clone()))
         .add_service(TrafficServiceServer::new(grpc.clone()))
         .add_service(TelemetryServiceServer::new(grpc))
+        .add_service(otlp.clone().trace_service())
+        .add_service(otlp.logs_service())
         .add_service(parts.readiness.grpc_service())
         // Older grpcurl asks for v1alpha.
         .add_service(reflection().build_v1()?)
@@ -134,11 +144,13 @@ fn flagd_routes(parts: &Routes) -> Router {
     evaluation.merge(sync.route_layer(GrpcWebLayer::new()))
 }
 
-/// REST and OFREP with their documentation, and the paths that are served.
-fn rest_routes(parts: &Routes) -> (Router, Paths) {
+/// REST, OFREP and OTLP with their documentation, and the paths that are served.
+fn rest_routes(parts: &Routes, otlp: Otlp) -> (Router, Paths) {
     let (routes, mut document) = rest::routes();
     let (flags, of_flags) = ofrep::routes();
     document.merge(of_flags);
+    let (exports, of_exports) = otlp::routes();
+    document.merge(of_exports);
     let flags = flags.with_state(Ofrep {
         service: parts.service.clone(),
         default_environment: Arc::new(parts.default_environment.clone()),
@@ -150,7 +162,9 @@ fn rest_routes(parts: &Routes) -> (Router, Paths) {
     let document = openapi::complete(document);
     let paths = Paths::new(&document);
     let docs = SwaggerUi::new("/docs").url("/openapi.json", document);
-    (routes.with_state(state).merge(flags).merge(docs), paths)
+    let exports = exports.with_state(otlp);
+    let routes = routes.with_state(state).merge(flags).merge(exports);
+    (routes.merge(docs), paths)
 }
 
 fn operations(readiness: Readiness, telemetry: Arc<Telemetry>) -> Router {

@@ -19,6 +19,7 @@ mod lifecycle;
 mod listener;
 mod ofrep;
 mod openapi;
+mod otlp;
 mod outcomes;
 mod parity;
 mod redis;
