@@ -19,10 +19,16 @@ run: ## Build and start the service on port 9005, with embedded storage
 	cargo run --locked
 run-deploy: run ## The same as `run`
 
+.PHONY: demo
+demo: ## Watch the service decide: four versions of a prompt under simulated traffic, in half a minute
+	cargo build --locked -p delos-deploy -p demo
+	"$${CARGO_TARGET_DIR:-target}/debug/demo"
+
 .PHONY: test
 test: test-dependencies ## Install what the tests need, start it, and run all tests
 	cargo build --locked --workspace --all-targets
 	scripts/with-services scripts/test-rust
+	"$${CARGO_TARGET_DIR:-target}/debug/demo"
 	cd web-examples && npm ci --no-audit --no-fund && npm run check && npm test
 	clients/ofrep/run
 	clients/flagd/run

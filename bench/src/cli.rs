@@ -50,6 +50,10 @@ pub(crate) enum Part {
     Peers,
     /// How soon a rollback reaches another replica and who watches it.
     Spread,
+    /// ReportOutcomes in batches, against a bare server over tonic.
+    Ingest,
+    /// How soon the outcome that tips a rollout brings the traffic back.
+    Tipping,
 }
 
 /// How to measure.
@@ -58,7 +62,7 @@ pub(crate) struct Settings {
     /// Measure only this part; may be given more than once.
     #[arg(long, value_enum)]
     only: Vec<Part>,
-    /// Connections of the reads and, over gRPC, of the resolves.
+    /// Connections of the reads, the reports and, over gRPC, of the resolves.
     #[arg(long, default_value_t = 4)]
     pub(crate) connections: usize,
     /// Concurrent calls on each of these connections; over HTTP/1.1 each call has a connection.
@@ -97,6 +101,15 @@ pub(crate) struct Settings {
     /// Rollbacks whose spread is measured.
     #[arg(long, default_value_t = 60)]
     pub(crate) changes: usize,
+    /// Outcomes in a batch.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) batch: u32,
+    /// Users whose outcomes are reported.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) users: u32,
+    /// Rollouts that are tipped.
+    #[arg(long, default_value_t = 20)]
+    pub(crate) tippings: usize,
 }
 
 impl Settings {

@@ -7,9 +7,10 @@ use delos_deploy::wire::pb::{
     self, Deployment, GetDeploymentRequest, GetDeploymentResponse, ResolveVersionRequest,
     ResolveVersionResponse,
     deploy_service_server::{DeployService, DeployServiceServer},
+    telemetry_service_server::{TelemetryService, TelemetryServiceServer},
     traffic_service_server::{TrafficService, TrafficServiceServer},
 };
-use tonic::{Request, Response, Status, codegen::BoxStream};
+use tonic::{Request, Response, Status, Streaming, codegen::BoxStream};
 
 use crate::{
     Failure,
@@ -24,6 +25,7 @@ pub(crate) async fn serve(port: u16) -> Result<(), Failure> {
     };
     tonic::transport::Server::builder()
         .add_service(DeployServiceServer::new(echo.clone()))
+        .add_service(TelemetryServiceServer::new(echo.clone()))
         .add_service(TrafficServiceServer::new(echo))
         .serve(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
         .await?;
@@ -164,6 +166,29 @@ impl TrafficService for Echo {
         &self,
         _: Request<pb::WatchTrafficRequest>,
     ) -> Result<Response<Self::WatchTrafficStream>, Status> {
+        Self::refuse()
+    }
+}
+
+/// Decodes what is reported, and forgets it.
+#[tonic::async_trait]
+impl TelemetryService for Echo {
+    async fn report_outcomes(
+        &self,
+        request: Request<pb::ReportOutcomesRequest>,
+    ) -> Result<Response<pb::ReportOutcomesResponse>, Status> {
+        let report = request.into_inner();
+        let count = report.outcomes.len() + report.scores.len();
+        Ok(Response::new(pb::ReportOutcomesResponse {
+            accepted: i32::try_from(count).unwrap_or(i32::MAX),
+            ..Default::default()
+        }))
+    }
+
+    async fn stream_outcomes(
+        &self,
+        _: Request<Streaming<pb::ReportOutcomesRequest>>,
+    ) -> Result<Response<pb::ReportOutcomesResponse>, Status> {
         Self::refuse()
     }
 }

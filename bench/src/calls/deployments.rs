@@ -10,8 +10,8 @@ use std::{
 
 use delos_deploy::wire::pb::{
     CreateDeploymentRequest, Deployment, DeploymentStatus, DeploymentStrategy, DeploymentType,
-    GetDeploymentRequest, GetDeploymentResponse, HealthRequest, RolloutProgress, Timestamp,
-    deploy_service_client::DeployServiceClient,
+    ExplainDeploymentRequest, GetDeploymentRequest, GetDeploymentResponse, HealthRequest,
+    NextAction, RolloutProgress, Timestamp, deploy_service_client::DeployServiceClient,
 };
 use tonic::transport::Channel;
 
@@ -200,6 +200,17 @@ fn labels() -> HashMap<String, String> {
         ("team".to_owned(), "support".to_owned()),
         ("ticket".to_owned(), "CHG-20417".to_owned()),
     ])
+}
+
+/// Whether what is known by now takes a version back, or has done so.
+pub(crate) async fn is_rolled_back(client: &mut Client, id: &str) -> Result<bool, Failure> {
+    let request = ExplainDeploymentRequest { id: id.to_owned() };
+    let answer = client.explain_deployment(request).await;
+    let answer = answer
+        .map_err(|status| told("ExplainDeployment", &status))?
+        .into_inner();
+    Ok(answer.status() == DeploymentStatus::RolledBack
+        || answer.next_action() == NextAction::RollBack)
 }
 
 async fn get(client: &mut Client, id: &str) -> Result<GetDeploymentResponse, Failure> {

@@ -14,6 +14,7 @@ use crate::{Failure, load::Caller};
 pub(crate) mod deployments;
 pub(crate) mod json;
 pub(crate) mod ofrep;
+pub(crate) mod outcomes;
 pub(crate) mod seed;
 pub(crate) mod traffic;
 pub(crate) mod unleash;

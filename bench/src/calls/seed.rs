@@ -31,15 +31,43 @@ pub(crate) async fn rollouts(
     environment: &str,
     prompts: &[String],
 ) -> Result<Vec<String>, Failure> {
+    roll_out(port, environment, prompts, gradual(10, INTERVAL_SECONDS)).await
+}
+
+/// The same with canaries at `percent`, which are rolled back by their live evidence where it
+/// `acts`.
+pub(crate) async fn canaries(
+    port: u16,
+    environment: &str,
+    prompts: &[String],
+    percent: i32,
+    acts: bool,
+) -> Result<Vec<String>, Failure> {
+    let strategy = DeploymentStrategy {
+        r#type: DeploymentType::Canary.into(),
+        initial_percentage: percent,
+        interval_seconds: INTERVAL_SECONDS,
+        auto_rollback: acts,
+        ..Default::default()
+    };
+    roll_out(port, environment, prompts, strategy).await
+}
+
+async fn roll_out(
+    port: u16,
+    environment: &str,
+    prompts: &[String],
+    strategy: DeploymentStrategy,
+) -> Result<Vec<String>, Failure> {
     versions(port, environment, prompts).await?;
     let mut client = deployments::connect(port).await?;
-    let strategy = gradual(10, INTERVAL_SECONDS);
+    let percent = strategy.initial_percentage;
     let mut ids = Vec::new();
     for prompt in prompts {
         ids.push(create(&mut client, environment, prompt, 2, strategy.clone()).await?);
     }
     served(port, environment, prompts.len(), |split| {
-        split.candidate_version == 2 && split.candidate_percentage == 10
+        split.candidate_version == 2 && split.candidate_percentage == percent
     })
     .await?;
     Ok(ids)

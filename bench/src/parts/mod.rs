@@ -6,12 +6,15 @@ use crate::{
     figures::Row,
 };
 
+mod ingest;
 mod line;
 mod peers;
 mod reads;
 mod resolves;
 mod rollouts;
 mod spread;
+mod tipping;
+mod watchers;
 mod writes;
 
 /// Measures what is asked for, part by part.
@@ -34,6 +37,12 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Row>, Failure> {
     }
     if settings.measures(Part::Spread) {
         rows.extend(spread::measure(settings).await?);
+    }
+    if settings.measures(Part::Ingest) {
+        rows.extend(ingest::measure(settings).await?);
+    }
+    if settings.measures(Part::Tipping) {
+        rows.extend(tipping::measure(settings).await?);
     }
     Ok(rows)
 }

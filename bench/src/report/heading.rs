@@ -64,10 +64,38 @@ pub(super) fn heading(part: &str, settings: &Settings) -> Heading {
             unit: "calls/s",
             ratio: "times",
         },
+        _ => of_changes(part, settings),
+    }
+}
+
+/// The heading of a part about what changes while it is served.
+fn of_changes(part: &str, settings: &Settings) -> Heading {
+    let Settings {
+        connections, calls, ..
+    } = settings;
+    match part {
         "spread" => Heading {
             about: format!(
                 "{} rollbacks: from the answer on one replica to the other one, which {} streams watch",
                 settings.changes, settings.watchers
+            ),
+            unit: "rollbacks/s",
+            ratio: "",
+        },
+        "ingest" => Heading {
+            about: format!(
+                "ReportOutcomes of {} outcomes, {connections} connections of {calls} concurrent calls, \
+                 {} users; the latencies are a batch's",
+                settings.batch, settings.users
+            ),
+            unit: "outcomes/s",
+            ratio: "of bare",
+        },
+        "tipping" => Heading {
+            about: format!(
+                "{} rollouts that are rolled back: from the answer to the report that tips one until \
+                 who watches the traffic is told",
+                settings.tippings
             ),
             unit: "rollbacks/s",
             ratio: "",

@@ -124,6 +124,8 @@ fn line(settings: &Settings, busy: [Option<f64>; 2], rows: &[Row]) -> Result<Val
         "environments": settings.environments,
         "prompts": settings.prompts,
         "watchers": settings.watchers,
+        "batch": settings.batch,
+        "users": settings.users,
         "rows": rows,
     }))
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use delos_deploy::wire::pb::{ResolveVersionRequest, RollbackDeploymentRequest};
 
+use super::watchers::Watchers;
 use crate::{
     Failure,
     calls::{
@@ -17,10 +18,6 @@ use crate::{
     process::{self, Server},
     progress,
 };
-
-mod watchers;
-
-use watchers::Watchers;
 
 const PART: &str = "spread";
 const DATABASE: &str = "spread";
