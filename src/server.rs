@@ -317,15 +317,15 @@ impl Server {
     /// Stores outcomes as they are reported, and forgets them in time.
     fn start_outcomes(&self) -> Vec<JoinHandle<()>> {
         let (service, stop) = (self.service.clone(), self.stop_outcomes.clone());
-        let look_after = service::look_after_outcomes(
+        let upkeep = service::upkeep(
             service.in_background(),
             self.outcome_retention,
             self.stop_tasks.clone(),
         );
         let collector = service.collector();
         let collect = collector.map(|collector| self.tasks.spawn(collector.run(stop)));
-        let look_after = self.tasks.spawn(look_after);
-        collect.into_iter().chain([look_after]).collect()
+        let upkeep = self.tasks.spawn(upkeep);
+        collect.into_iter().chain([upkeep]).collect()
     }
 
     /// Listens to the hints of other replicas in Redis, and keeps the table there.

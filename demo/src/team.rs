@@ -50,6 +50,7 @@ impl Team {
         let request = ApproveDeploymentRequest {
             id: id.to_owned(),
             comment: "reads well".into(),
+            request_id: String::new(),
         };
         self.deploy.approve_deployment(by("grace", request)).await?;
         Ok(())
@@ -68,6 +69,7 @@ impl Team {
                 ..Default::default()
             }],
             required: true,
+            request_id: String::new(),
         };
         self.deploy
             .create_quality_gate(by("grace", request))

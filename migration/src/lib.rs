@@ -8,6 +8,7 @@ mod m20261125_000003_condition_notes;
 mod m20261125_000004_condition_baseline;
 mod m20261125_000005_condition_urls;
 mod m20261125_000006_outcomes;
+mod m20261125_000007_idempotency;
 
 /// Every migration, in order.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_000004_condition_baseline::Migration),
             Box::new(m20261125_000005_condition_urls::Migration),
             Box::new(m20261125_000006_outcomes::Migration),
+            Box::new(m20261125_000007_idempotency::Migration),
         ]
     }
 }

@@ -41,6 +41,7 @@ pub(super) struct Change {
 }
 
 /// What was stored.
+#[derive(Clone)]
 pub(super) struct Stored {
     pub(super) deployment: Deployment,
     pub(super) made: Option<Deployment>,

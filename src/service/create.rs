@@ -8,6 +8,7 @@ use super::{
     Error, Service,
     change::{Change, Stored, gates_now},
     error::of_store,
+    once::{Found, Once, Reply},
 };
 use crate::{
     domain::{
@@ -21,6 +22,13 @@ use crate::{
     store::{self, Tx},
 };
 
+/// How the transaction of a creation ended.
+enum Ended {
+    Done(Box<Stored>),
+    Before(Vec<u8>),
+    KeyUsed,
+}
+
 impl Service {
     /// Creates a deployment.
     ///
@@ -30,7 +38,8 @@ impl Service {
         &self,
         request: DeploymentRequest,
         caller: &Caller,
-    ) -> Result<Deployment, Error> {
+        once: Option<Once<Deployment>>,
+    ) -> Result<Reply<Deployment>, Error> {
         let mut violations = Violations::default();
         let new = NewDeployment::resolve(
             request,
@@ -39,19 +48,50 @@ impl Service {
             &mut violations,
         );
         let mut new = violations.finish(new).map_err(Error::Invalid)?;
+        if let Some(before) = self.answered(once.as_ref()).await? {
+            return Ok(before);
+        }
         self.check_version(&new).await?;
         new.warning = self.warning(&new).await?;
         let (service, caller, prompt) = (self.clone(), caller.clone(), new.prompt_id.to_string());
-        let stored = self
+        let ended = self
             .store
             .write(move |tx| {
                 let (service, new, caller) = (service.clone(), new.clone(), caller.clone());
-                store::boxed(async move { service.create_within(tx, new, &caller).await })
+                store::boxed(async move { service.create_once(tx, new, &caller, once).await })
             })
             .await
             .map_err(|error| of_store(&error, "prompt", prompt))?;
-        self.done(&stored);
-        Ok(stored.deployment)
+        match ended {
+            Ended::Done(stored) => {
+                self.done(&stored);
+                Ok(Reply::Now(stored.deployment))
+            }
+            Ended::Before(answer) => Ok(Reply::Before(answer)),
+            Ended::KeyUsed => Err(Error::KeyUsed),
+        }
+    }
+
+    async fn create_once(
+        &self,
+        tx: &Tx,
+        new: NewDeployment,
+        caller: &Caller,
+        once: Option<Once<Deployment>>,
+    ) -> Result<Ended, store::Error> {
+        let Some(once) = once else {
+            let stored = self.create_within(tx, new, caller).await?;
+            return Ok(Ended::Done(Box::new(stored)));
+        };
+        match once.find(tx).await? {
+            Found::Nothing => {}
+            Found::Answer(answer) => return Ok(Ended::Before(answer)),
+            Found::OtherContent => return Ok(Ended::KeyUsed),
+        }
+        let stored = self.create_within(tx, new, caller).await?;
+        let now = stored.deployment.created_at;
+        once.keep(tx, &stored.deployment, now).await?;
+        Ok(Ended::Done(Box::new(stored)))
     }
 
     /// Asks whether the version exists, where there is somebody to ask.

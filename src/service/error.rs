@@ -47,6 +47,12 @@ pub enum Error {
         /// Its id.
         id: String,
     },
+    /// Something else was asked for under the same idempotency key.
+    #[error("another request was made under this idempotency key; use a new key for a new request")]
+    KeyUsed,
+    /// More at a time than can be done.
+    #[error("{0}")]
+    Busy(String),
     /// More than a limit allows.
     #[error("{0}")]
     TooMany(String),
@@ -73,6 +79,8 @@ impl Error {
             Self::NothingServed { .. } => "NOTHING_SERVED",
             Self::Denied { verb, denied } => denied_reason(*verb, denied),
             Self::Conflict { .. } => "CHANGED_MEANWHILE",
+            Self::KeyUsed => "IDEMPOTENCY_KEY_USED",
+            Self::Busy(_) => "BUSY",
             Self::TooMany(_) => "LIMIT_REACHED",
             Self::Unavailable { .. } => "UNAVAILABLE",
             Self::Internal => "INTERNAL",

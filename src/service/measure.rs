@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::{Error, Service, check_text, verbs::Effect};
+use super::{
+    Error, Service, check_text,
+    once::{Once, Reply},
+    verbs::Effect,
+};
 use crate::{
     domain::{
         audit::Caller,
@@ -101,7 +105,8 @@ impl Service {
         id: &str,
         report: &ConditionReport,
         caller: &Caller,
-    ) -> Result<Deployment, Error> {
+        once: Option<Once<Deployment>>,
+    ) -> Result<Reply<Deployment>, Error> {
         check_text("message", &report.message)?;
         let measurement = resolve(report, caller)?;
         let timeout = self.gate_timeout;
@@ -115,8 +120,7 @@ impl Service {
                 change.settle(tx, timeout, now).await.map(Ok)
             })
         });
-        let stored = self.verb(id, Verb::Measure, caller, effect).await?;
-        Ok(stored.deployment)
+        self.verb(id, Verb::Measure, caller, effect, once).await
     }
 }
 

@@ -28,9 +28,11 @@ mod explain;
 mod forecast;
 mod gates;
 mod measure;
+mod once;
 mod outcomes;
 mod read;
 mod traffic;
+mod upkeep;
 mod verbs;
 
 pub use advance::Advanced;
@@ -38,9 +40,11 @@ pub use error::Error;
 pub use events::{EventPage, EventQuery};
 pub use explain::{Explained, NextAction};
 pub use measure::ConditionReport;
-pub use outcomes::{Collector, REPORT_MAX, Reported, look_after_outcomes};
+pub use once::{Once, Reply};
+pub use outcomes::{Collector, REPORT_MAX, Reported};
 pub use read::{DeploymentPage, DeploymentQuery, Progress};
 pub use traffic::{AllServed, Served, Split};
+pub use upkeep::upkeep;
 pub use verbs::RolledBack;
 
 use change::Stored;

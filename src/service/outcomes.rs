@@ -25,10 +25,6 @@ pub const REPORT_MAX: usize = 1000;
 const WAITING_MAX: usize = 256;
 /// How many outcomes and scores are stored together, at most: a group is closed once it has so many.
 const GROUP_MAX: usize = 2000;
-/// How often it is looked for scores that came at the same time as their outcomes, elsewhere.
-const MATCH_EVERY: Duration = Duration::from_secs(5);
-/// How often what is old is forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// What became of a report.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -132,7 +128,7 @@ impl Service {
         };
         let full = |_| {
             let why = format!("{WAITING_MAX} reports wait to be stored already; retry");
-            Error::TooMany(why)
+            Error::Busy(why)
         };
         self.inbox.0.try_send(waiting).map_err(full)?;
         match answered.await {
@@ -177,7 +173,8 @@ impl Service {
         Ok(taken)
     }
 
-    async fn match_scores(&self) -> Result<(), store::Error> {
+    /// Gives scores to outcomes that came at the same time, to another replica.
+    pub(super) async fn match_scores(&self) -> Result<(), store::Error> {
         let scores = self.store.scores_to_match().await?;
         if scores.is_empty() {
             return Ok(());
@@ -308,35 +305,6 @@ impl Collector {
                 let error = Arc::new(error);
                 for one in group {
                     let _ = one.answer.send(Err(Arc::clone(&error)));
-                }
-            }
-        }
-    }
-}
-
-/// Matches scores with outcomes that came at the same time, and forgets what is older than
-/// `retention`, until it is told to stop.
-pub async fn look_after_outcomes(service: Service, retention: Duration, stop: CancellationToken) {
-    let mut forgotten = tokio::time::Instant::now();
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(MATCH_EVERY) => {}
-            () = stop.cancelled() => return,
-        }
-        if let Err(error) = service.match_scores().await {
-            tracing::debug!(%error, "scores that wait could not be matched; they are later");
-        }
-        if forgotten.elapsed() < FORGET_EVERY {
-            continue;
-        }
-        forgotten = tokio::time::Instant::now();
-        while !stop.is_cancelled() {
-            match service.store.forget_outcomes(retention).await {
-                Ok(true) => tokio::task::yield_now().await,
-                Ok(false) => break,
-                Err(error) => {
-                    tracing::debug!(%error, "old outcomes could not be forgotten; they are later");
-                    break;
                 }
             }
         }

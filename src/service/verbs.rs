@@ -12,6 +12,7 @@ use super::{
     check_text, deployment_id,
     error::of_store,
     not_found,
+    once::{Found, Once, Reply},
 };
 use crate::{
     domain::{Timestamp, audit::Caller, deployment::Deployment, lifecycle::Denied, state::Verb},
@@ -37,18 +38,36 @@ pub(super) type Effect = dyn for<'t> Fn(
     + Sync;
 
 /// A verb as a caller asks for it.
-struct Request {
+struct Request<T> {
     id: Uuid,
     verb: Verb,
     caller: Caller,
     effect: Box<Effect>,
+    once: Option<Once<T>>,
 }
 
 /// How the transaction of a verb ended.
 enum Ended {
     Done(Box<Stored>),
+    Before(Vec<u8>),
+    KeyUsed,
     Denied(Denied),
     NotFound,
+}
+
+impl From<Stored> for Deployment {
+    fn from(stored: Stored) -> Self {
+        stored.deployment
+    }
+}
+
+impl From<Stored> for RolledBack {
+    fn from(stored: Stored) -> Self {
+        Self {
+            deployment: stored.deployment,
+            rollback_deployment: stored.made,
+        }
+    }
 }
 
 impl Service {
@@ -61,7 +80,8 @@ impl Service {
         id: &str,
         comment: &str,
         caller: &Caller,
-    ) -> Result<Deployment, Error> {
+        once: Option<Once<Deployment>>,
+    ) -> Result<Reply<Deployment>, Error> {
         check_text("comment", comment)?;
         let (timeout, by, comment) = (self.gate_timeout, caller.actor.clone(), comment.to_owned());
         let effect: Box<Effect> = Box::new(move |tx, change, now| {
@@ -75,10 +95,7 @@ impl Service {
                 change.settle(tx, timeout, now).await.map(Ok)
             })
         });
-        Ok(self
-            .verb(id, Verb::Approve, caller, effect)
-            .await?
-            .deployment)
+        self.verb(id, Verb::Approve, caller, effect, once).await
     }
 
     /// Takes a version back.
@@ -91,7 +108,8 @@ impl Service {
         id: &str,
         reason: &str,
         caller: &Caller,
-    ) -> Result<RolledBack, Error> {
+        once: Option<Once<RolledBack>>,
+    ) -> Result<Reply<RolledBack>, Error> {
         check_text("reason", reason)?;
         let (by, reason) = (caller.actor.clone(), reason.to_owned());
         let effect: Box<Effect> = Box::new(move |_, change, now| {
@@ -105,11 +123,7 @@ impl Service {
             });
             store::boxed(async move { Ok(outcome) })
         });
-        let stored = self.verb(id, Verb::RollBack, caller, effect).await?;
-        Ok(RolledBack {
-            deployment: stored.deployment,
-            rollback_deployment: stored.made,
-        })
+        self.verb(id, Verb::RollBack, caller, effect, once).await
     }
 
     /// Cancels a deployment before it has all traffic.
@@ -121,7 +135,8 @@ impl Service {
         id: &str,
         reason: &str,
         caller: &Caller,
-    ) -> Result<Deployment, Error> {
+        once: Option<Once<Deployment>>,
+    ) -> Result<Reply<Deployment>, Error> {
         check_text("reason", reason)?;
         let reason = reason.to_owned();
         let effect: Box<Effect> = Box::new(move |_, change, now| {
@@ -129,24 +144,26 @@ impl Service {
             let outcome = outcome.map(|record| change.records.push(record));
             store::boxed(async move { Ok(outcome) })
         });
-        Ok(self
-            .verb(id, Verb::Cancel, caller, effect)
-            .await?
-            .deployment)
+        self.verb(id, Verb::Cancel, caller, effect, once).await
     }
 
-    pub(super) async fn verb(
+    pub(super) async fn verb<T>(
         &self,
         id: &str,
         verb: Verb,
         caller: &Caller,
         effect: Box<Effect>,
-    ) -> Result<Stored, Error> {
+        once: Option<Once<T>>,
+    ) -> Result<Reply<T>, Error>
+    where
+        T: From<Stored> + Send + Sync + 'static,
+    {
         let request = Arc::new(Request {
             id: deployment_id(id)?,
             verb,
             caller: caller.clone(),
             effect,
+            once,
         });
         let ended = self
             .store
@@ -159,8 +176,10 @@ impl Service {
         match ended {
             Ended::Done(stored) => {
                 self.done(&stored);
-                Ok(*stored)
+                Ok(Reply::Now((*stored).into()))
             }
+            Ended::Before(answer) => Ok(Reply::Before(answer)),
+            Ended::KeyUsed => Err(Error::KeyUsed),
             Ended::NotFound => Err(not_found(id)),
             Ended::Denied(denied) => {
                 let error = Error::Denied { verb, denied };
@@ -171,8 +190,15 @@ impl Service {
     }
 }
 
-impl Request {
+impl<T: From<Stored>> Request<T> {
     async fn run(&self, tx: &Tx) -> Result<Ended, store::Error> {
+        if let Some(once) = &self.once {
+            match once.find(tx).await? {
+                Found::Nothing => {}
+                Found::Answer(answer) => return Ok(Ended::Before(answer)),
+                Found::OtherContent => return Ok(Ended::KeyUsed),
+            }
+        }
         let Some(before) = tx.hold_deployment(self.id).await? else {
             return Ok(Ended::NotFound);
         };
@@ -182,10 +208,13 @@ impl Request {
             .await?;
         let mut change = Change::of(before, served);
         match (self.effect)(tx, &mut change, now).await? {
-            Ok(()) => change
-                .store(tx, &self.caller, None, now)
-                .await
-                .map(|stored| Ended::Done(Box::new(stored))),
+            Ok(()) => {
+                let stored = change.store(tx, &self.caller, None, now).await?;
+                if let Some(once) = &self.once {
+                    once.keep(tx, &stored.clone().into(), now).await?;
+                }
+                Ok(Ended::Done(Box::new(stored)))
+            }
             Err(denied) => {
                 self.record_refusal(tx, change.deployment, &denied, now)
                     .await?;

@@ -24,6 +24,7 @@ use tracing::Instrument as _;
 
 use crate::{clock::Clock, domain::Timestamp};
 
+mod answers;
 mod connect;
 mod deployments;
 mod entity;
@@ -39,6 +40,7 @@ mod time;
 mod traffic;
 mod work;
 
+pub use answers::FirstAnswer;
 pub use connect::{Backend, OpenError, Postgres, SslMode};
 pub use deployments::DeploymentFilter;
 pub use error::Error;

@@ -37,7 +37,12 @@ pub(super) fn meaning(error: &Error) -> Meaning {
             "The state forbids it",
         ),
         Error::Conflict { .. } => (Code::Aborted, StatusCode::CONFLICT, "It changed meanwhile"),
-        Error::TooMany(_) => (
+        Error::KeyUsed => (
+            Code::AlreadyExists,
+            StatusCode::CONFLICT,
+            "The key was used for another request",
+        ),
+        Error::TooMany(_) | Error::Busy(_) => (
             Code::ResourceExhausted,
             StatusCode::TOO_MANY_REQUESTS,
             "A limit was reached",
@@ -76,6 +81,8 @@ pub(super) fn status(error: &Error) -> Status {
         Error::NotFound { .. }
         | Error::NothingServed { .. }
         | Error::Conflict { .. }
+        | Error::KeyUsed
+        | Error::Busy(_)
         | Error::TooMany(_)
         | Error::Unavailable { .. }
         | Error::Internal => {}
@@ -100,6 +107,8 @@ pub(super) fn message(error: &Error) -> String {
         | Error::NothingServed { .. }
         | Error::Denied { .. }
         | Error::Conflict { .. }
+        | Error::KeyUsed
+        | Error::Busy(_)
         | Error::TooMany(_)
         | Error::Unavailable { .. }
         | Error::Internal => error.to_string(),
@@ -128,6 +137,8 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         | Error::NotFound { .. }
         | Error::NothingServed { .. }
         | Error::Conflict { .. }
+        | Error::KeyUsed
+        | Error::Busy(_)
         | Error::TooMany(_)
         | Error::Unavailable { .. }
         | Error::Internal => HashMap::new(),
@@ -138,11 +149,13 @@ pub(super) fn retry_after(error: &Error) -> Option<Duration> {
     match error {
         Error::Unavailable { retry_after, .. } => Some(*retry_after),
         Error::TooMany(_) => Some(Duration::from_secs(60)),
+        Error::Busy(_) => Some(Duration::from_secs(1)),
         Error::Conflict { .. } => Some(Duration::from_millis(50)),
         Error::Invalid(_)
         | Error::NotFound { .. }
         | Error::NothingServed { .. }
         | Error::Denied { .. }
+        | Error::KeyUsed
         | Error::Internal => None,
     }
 }

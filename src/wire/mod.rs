@@ -15,6 +15,7 @@ pub mod flagd;
 mod grpc;
 mod health;
 mod ofrep;
+mod once;
 pub mod openapi;
 mod otlp;
 mod paths;

@@ -403,7 +403,8 @@ mod tests {
                 "environment",
                 "strategy",
                 "skip_approval",
-                "metadata"
+                "metadata",
+                "request_id"
             ])
         );
 
@@ -468,7 +469,13 @@ mod tests {
         let names: Vec<_> = parameters.iter().map(|parameter| &parameter.name).collect();
         assert_eq!(
             names,
-            ["prompt_id", "to_version", "environment", "skip_approval"]
+            [
+                "prompt_id",
+                "to_version",
+                "environment",
+                "skip_approval",
+                "request_id"
+            ]
         );
     }
 

@@ -18,6 +18,7 @@ mod harness;
 mod lifecycle;
 mod listener;
 mod ofrep;
+mod once;
 mod openapi;
 mod otlp;
 mod outcomes;

@@ -324,6 +324,7 @@ fn gradual(version: i32) -> pb::CreateDeploymentRequest {
         }),
         skip_approval: version > 1,
         metadata: [("ticket".to_owned(), "OPS-7 – größer".to_owned())].into(),
+        request_id: String::new(),
     }
 }
 
@@ -361,6 +362,7 @@ fn gate() -> pb::CreateQualityGateRequest {
             },
         ],
         required: true,
+        request_id: String::new(),
     }
 }
 
@@ -398,6 +400,18 @@ fn outcomes() -> pb::ReportOutcomesRequest {
     }
 }
 
+/// What somebody reports of the condition that is decided outside.
+fn condition(deployment: &pb::Deployment) -> pb::ReportGateConditionRequest {
+    pb::ReportGateConditionRequest {
+        id: deployment.id.clone(),
+        gate_id: deployment.gate_results[0].gate_id.clone(),
+        index: 2,
+        actual: Some(4.75),
+        message: "by hand".into(),
+        ..Default::default()
+    }
+}
+
 /// A life of deployments in which every call is made.
 async fn story(transport: Transport) -> Transcript {
     let app = App::start(Storage::Memory).await;
@@ -416,7 +430,8 @@ async fn story(transport: Transport) -> Transcript {
     let comment = "Approved after review".into();
     tell!(pb::ApproveDeploymentRequest {
         id: id.clone(),
-        comment
+        comment,
+        request_id: "approve once".into(),
     });
     tell!(outcomes());
     tell!(pb::GetDeploymentStatusRequest { id: id.clone() });
@@ -425,14 +440,7 @@ async fn story(transport: Transport) -> Transcript {
     let prompt_id = "greeting".to_owned();
     tell!(pb::ListQualityGatesRequest { prompt_id });
     let next = tell!(gradual(2)).deployment.unwrap();
-    tell!(pb::ReportGateConditionRequest {
-        id: next.id.clone(),
-        gate_id: next.gate_results[0].gate_id.clone(),
-        index: 2,
-        actual: Some(4.75),
-        message: "by hand".into(),
-        ..Default::default()
-    });
+    tell!(condition(&next));
     let next = next.id;
     tell!(pb::GetDeploymentStatusRequest { id: next.clone() });
     tell!(pb::ListDeploymentsRequest {
@@ -442,12 +450,17 @@ async fn story(transport: Transport) -> Transcript {
         ..Default::default()
     });
     let reason = "changed our minds".to_owned();
-    tell!(pb::CancelDeploymentRequest { id: next, reason });
+    tell!(pb::CancelDeploymentRequest {
+        id: next,
+        reason,
+        request_id: String::new(),
+    });
     app.advance(std::time::Duration::from_secs(60)).await;
     let reason = "Quality regression detected".to_owned();
     tell!(pb::RollbackDeploymentRequest {
         id: id.clone(),
-        reason
+        reason,
+        request_id: String::new(),
     });
     tell!(pb::ListDeploymentsRequest::default());
     let mut events = pb::ListEventsRequest {
@@ -629,7 +642,11 @@ async fn every_wrong_field_of_other_calls_is_named_at_once_over_every_protocol()
         ["gate_id", "index", "actual"]
     );
     let (id, reason) = (Uuid::nil().to_string(), "x".repeat(4097));
-    let cancel = pb::CancelDeploymentRequest { id, reason };
+    let cancel = pb::CancelDeploymentRequest {
+        id,
+        reason,
+        ..Default::default()
+    };
     assert_eq!(wrong_fields(&app, &cancel).await, ["reason"]);
     app.finish().await;
 }
@@ -645,9 +662,9 @@ async fn an_id_that_is_unknown_or_no_uuid_is_not_found_over_every_protocol() {
         let refusals = not_found! {
             pb::GetDeploymentRequest { id: id() };
             pb::GetDeploymentStatusRequest { id: id() };
-            pb::ApproveDeploymentRequest { id: id(), comment: text() };
-            pb::RollbackDeploymentRequest { id: id(), reason: text() };
-            pb::CancelDeploymentRequest { id: id(), reason: text() };
+            pb::ApproveDeploymentRequest { id: id(), comment: text(), ..Default::default() };
+            pb::RollbackDeploymentRequest { id: id(), reason: text(), ..Default::default() };
+            pb::CancelDeploymentRequest { id: id(), reason: text(), ..Default::default() };
             pb::ListEventsRequest { deployment_id: id(), ..Default::default() };
         };
         for refused in refusals {
@@ -668,6 +685,7 @@ async fn what_the_state_forbids_is_refused_the_same_over_every_protocol() {
     let roll_back = pb::RollbackDeploymentRequest {
         id: id.clone(),
         reason: "too early".into(),
+        ..Default::default()
     };
     let refused = refusal(&app, &roll_back, NAME, forbidden).await;
     assert_eq!(refused.reason, "DEPLOYMENT_NOT_ROLLBACKABLE");
@@ -677,6 +695,7 @@ async fn what_the_state_forbids_is_refused_the_same_over_every_protocol() {
     let cancel = pb::CancelDeploymentRequest {
         id: id.clone(),
         reason: String::new(),
+        ..Default::default()
     };
     answer(&app, TRANSPORTS[0], &cancel).await;
     let refused = refusal(&app, &cancel, NAME, forbidden).await;
@@ -684,6 +703,7 @@ async fn what_the_state_forbids_is_refused_the_same_over_every_protocol() {
     let approve = pb::ApproveDeploymentRequest {
         id,
         comment: String::new(),
+        ..Default::default()
     };
     let refused = refusal(&app, &approve, NAME, forbidden).await;
     assert_eq!(refused.reason, "DEPLOYMENT_NOT_PENDING_APPROVAL");
@@ -698,6 +718,7 @@ async fn what_the_state_forbids_is_refused_the_same_over_every_protocol() {
     let roll_back = pb::RollbackDeploymentRequest {
         id: shipped.deployment.unwrap().id,
         reason: String::new(),
+        ..Default::default()
     };
     let refused = refusal(&app, &roll_back, NAME, forbidden).await;
     assert_eq!(refused.reason, "ROLLOUT_UNDERWAY");
@@ -717,9 +738,9 @@ async fn nobody_can_act_as_the_system_over_any_protocol() {
         let refusals = named_wrongly! {
             gradual(1);
             gate();
-            pb::ApproveDeploymentRequest { id: id(), comment: String::new() };
-            pb::RollbackDeploymentRequest { id: id(), reason: String::new() };
-            pb::CancelDeploymentRequest { id: id(), reason: String::new() };
+            pb::ApproveDeploymentRequest { id: id(), comment: String::new(), ..Default::default() };
+            pb::RollbackDeploymentRequest { id: id(), reason: String::new(), ..Default::default() };
+            pb::CancelDeploymentRequest { id: id(), reason: String::new(), ..Default::default() };
         };
         for refused in refusals {
             assert_eq!(refused.errors.len(), 1);

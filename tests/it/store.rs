@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use delos_deploy::{
     domain::{audit::Caller, state::Status},
-    service::Advanced,
+    service::{Advanced, Reply},
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -100,7 +100,8 @@ on_every_storage! {
         app.clock.advance(Duration::from_secs(60));
         let claimed = app.service.store().claim(Uuid::now_v7(), 10, LEASE).await.unwrap();
         let caller = Caller { actor: delos_deploy::domain::ids::Actor::anonymous(), request_id: "r".into() };
-        let back = app.service.roll_back(&id(&created), "now", &caller).await.unwrap();
+        let back = app.service.roll_back(&id(&created), "now", &caller, None).await.unwrap();
+        let Reply::Now(back) = back else { panic!("{back:?}") };
         assert_eq!(back.deployment.status, Status::RolledBack);
         assert_eq!(app.service.advance(&claimed[0]).await.unwrap(), Advanced::Fenced);
         assert_eq!(app.traffic("greeting", "production").await.candidate, None);
@@ -225,7 +226,10 @@ async fn create(service: &delos_deploy::service::Service, prompt: &str) {
         to_version: 1,
         ..Default::default()
     };
-    service.create(request, &Caller::system()).await.unwrap();
+    service
+        .create(request, &Caller::system(), None)
+        .await
+        .unwrap();
 }
 
 /// Waits until the writes under way have ended; one that has lost its caller never would.

@@ -132,6 +132,7 @@ impl Create {
             strategy: Some(self.strategy.clone()),
             skip_approval: true,
             metadata: labels(),
+            request_id: String::new(),
         };
         let prompt_id = request.prompt_id.clone();
         let answer = client.create_deployment(request).await;

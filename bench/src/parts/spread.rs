@@ -115,6 +115,7 @@ impl Replicas {
         let request = RollbackDeploymentRequest {
             id: id.to_owned(),
             reason: "the bench".into(),
+            request_id: String::new(),
         };
         changed.rollback_deployment(request).await?;
         let committed = Instant::now();

@@ -8,6 +8,7 @@ pub(crate) mod condition_result;
 pub(crate) mod deployment;
 pub(crate) mod details;
 pub(crate) mod event;
+pub(crate) mod first_answer;
 pub(crate) mod gate;
 pub(crate) mod gate_condition;
 pub(crate) mod gate_result;

@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sea_orm::{
-    ColumnTrait as _, Condition, EntityTrait as _, ExprTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
-    sea_query::{Expr, LockType, OnConflict},
+    ColumnTrait, Condition, ConnectionTrait as _, DbBackend, EntityTrait as _, ExprTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
+    sea_query::{Expr, Func, LockType, OnConflict, Query, SimpleExpr},
 };
 use uuid::Uuid;
 
@@ -72,7 +72,7 @@ impl Tx {
         let mut known = HashMap::new();
         for ids in ids.chunks(ROWS_MAX) {
             let rows = outcome::Entity::find()
-                .filter(outcome::Column::Id.is_in(ids.iter().copied()))
+                .filter(self.is_one_of(outcome::Column::Id, ids))
                 .all(&self.db)
                 .await?;
             known.extend(rows.into_iter().map(|row| (row.id, row)));
@@ -90,7 +90,7 @@ impl Tx {
         let ids: Vec<_> = ids.into_iter().collect();
         for ids in ids.chunks(ROWS_MAX) {
             let rows = cohort::Entity::find()
-                .filter(cohort::Column::Id.is_in(ids.iter().copied()))
+                .filter(self.is_one_of(cohort::Column::Id, ids))
                 .all(&self.db)
                 .await?;
             for row in rows {
@@ -156,7 +156,7 @@ impl Tx {
             for units in units.chunks(ROWS_MAX) {
                 let wanted = Condition::all()
                     .add(cohort_unit::Column::Scope.eq(scope))
-                    .add(cohort_unit::Column::Unit.is_in(units.iter().copied()));
+                    .add(self.is_one_of(cohort_unit::Column::Unit, units));
                 let rows = cohort_unit::Entity::find()
                     .filter(wanted)
                     .all(&self.db)
@@ -167,5 +167,19 @@ impl Tx {
             }
         }
         Ok(tallies)
+    }
+
+    /// Whether a column has one of these ids.
+    ///
+    /// PostgreSQL keeps the plan of a statement that it has run a few times. Of one with a parameter
+    /// for each id that plan compares every row with every id, where it is made while the table is
+    /// small; joined with an array the ids are looked up one by one, however small it was.
+    pub(super) fn is_one_of<C: ColumnTrait>(&self, column: C, ids: &[Uuid]) -> SimpleExpr {
+        if self.db.get_database_backend() == DbBackend::Postgres {
+            let unnested = Func::cust("unnest").arg(ids.to_vec());
+            column.in_subquery(Query::select().expr(unnested).to_owned())
+        } else {
+            column.is_in(ids.iter().copied())
+        }
     }
 }

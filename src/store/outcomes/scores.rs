@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sea_orm::{ColumnTrait as _, EntityTrait as _, QueryFilter as _};
+use sea_orm::{EntityTrait as _, QueryFilter as _};
 use uuid::Uuid;
 
 use super::{Before, Fate, Late, New, ROWS_MAX, TakenIn, rows};
@@ -117,7 +117,7 @@ impl Tx {
         let mut waiting = HashMap::new();
         for ids in ids.chunks(ROWS_MAX) {
             let rows = waiting_score::Entity::find()
-                .filter(waiting_score::Column::OutcomeId.is_in(ids.iter().copied()))
+                .filter(self.is_one_of(waiting_score::Column::OutcomeId, ids))
                 .all(&self.db)
                 .await?;
             waiting.extend(rows.iter().map(|row| (row.outcome_id, row.quality_score)));
@@ -143,7 +143,7 @@ impl Tx {
     async fn forget_waiting(&self, outcomes: Vec<Uuid>) -> Result<(), Error> {
         for ids in outcomes.chunks(ROWS_MAX) {
             waiting_score::Entity::delete_many()
-                .filter(waiting_score::Column::OutcomeId.is_in(ids.iter().copied()))
+                .filter(self.is_one_of(waiting_score::Column::OutcomeId, ids))
                 .exec(&self.db)
                 .await?;
         }

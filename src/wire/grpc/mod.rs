@@ -1,5 +1,6 @@
 //! gRPC (and, through a layer, gRPC-web): convert, ask the service, convert back.
 
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 mod telemetry;
@@ -12,9 +13,13 @@ use super::{
     convert,
     error::status,
     health::Readiness,
+    once::{self, Keyed},
     pb::{self, audit_service_server::AuditService, deploy_service_server::DeployService},
 };
-use crate::{domain::audit::Caller, service::Service};
+use crate::{
+    domain::{audit::Caller, deployment::Deployment, gate::Gate},
+    service::{Once, Reply, RolledBack, Service},
+};
 
 /// Every service of ours.
 #[derive(Debug, Clone)]
@@ -23,11 +28,26 @@ pub(super) struct Grpc {
     pub(super) readiness: Readiness,
 }
 
-/// The message and who sent it.
-fn open<T>(request: Request<T>) -> Result<(T, Caller), Status> {
+/// The message, who sent it, and what makes it count once.
+fn open<M, T, A>(request: Request<M>) -> Result<(M, Caller, Option<Once<T>>), Status>
+where
+    M: Keyed,
+    T: Clone,
+    A: From<T> + Message,
+{
     let (metadata, extensions, message) = request.into_parts();
-    let caller = caller(metadata.as_ref(), &extensions).map_err(|error| status(&error))?;
-    Ok((message, caller))
+    let refused = |error: crate::service::Error| status(&error);
+    let caller = caller(metadata.as_ref(), &extensions).map_err(refused)?;
+    let key = once::header(metadata.as_ref()).map_err(refused)?;
+    let once = once::once::<M, T, A>(&message, key.as_deref(), &caller).map_err(refused)?;
+    Ok((message, caller, once))
+}
+
+fn replied<T, A: From<T> + Message + Default>(
+    reply: Result<Reply<T>, crate::service::Error>,
+) -> Result<Response<A>, Status> {
+    let answer = reply.and_then(once::answer);
+    answer.map(Response::new).map_err(|error| status(&error))
 }
 
 fn done<T, E: From<T>>(value: Result<T, crate::service::Error>) -> Result<Response<E>, Status> {
@@ -42,9 +62,9 @@ impl DeployService for Grpc {
         &self,
         request: Request<pb::CreateDeploymentRequest>,
     ) -> Result<Response<pb::CreateDeploymentResponse>, Status> {
-        let (message, caller) = open(request)?;
+        let (message, caller, once) = open::<_, Deployment, pb::CreateDeploymentResponse>(request)?;
         let command = convert::deployment_request(message);
-        done(self.service.create(command, &caller).await)
+        replied(self.service.create(command, &caller, once).await)
     }
 
     async fn get_deployment(
@@ -66,10 +86,11 @@ impl DeployService for Grpc {
         &self,
         request: Request<pb::ApproveDeploymentRequest>,
     ) -> Result<Response<pb::ApproveDeploymentResponse>, Status> {
-        let (message, caller) = open(request)?;
-        done(
+        let (message, caller, once) =
+            open::<_, Deployment, pb::ApproveDeploymentResponse>(request)?;
+        replied(
             self.service
-                .approve(&message.id, &message.comment, &caller)
+                .approve(&message.id, &message.comment, &caller, once)
                 .await,
         )
     }
@@ -78,20 +99,26 @@ impl DeployService for Grpc {
         &self,
         request: Request<pb::ReportGateConditionRequest>,
     ) -> Result<Response<pb::ReportGateConditionResponse>, Status> {
-        let (message, caller) = open(request)?;
+        let (message, caller, once) =
+            open::<_, Deployment, pb::ReportGateConditionResponse>(request)?;
         let id = message.id.clone();
         let report = convert::condition_report(message);
-        done(self.service.report_condition(&id, &report, &caller).await)
+        replied(
+            self.service
+                .report_condition(&id, &report, &caller, once)
+                .await,
+        )
     }
 
     async fn rollback_deployment(
         &self,
         request: Request<pb::RollbackDeploymentRequest>,
     ) -> Result<Response<pb::RollbackDeploymentResponse>, Status> {
-        let (message, caller) = open(request)?;
-        done(
+        let (message, caller, once) =
+            open::<_, RolledBack, pb::RollbackDeploymentResponse>(request)?;
+        replied(
             self.service
-                .roll_back(&message.id, &message.reason, &caller)
+                .roll_back(&message.id, &message.reason, &caller, once)
                 .await,
         )
     }
@@ -100,10 +127,10 @@ impl DeployService for Grpc {
         &self,
         request: Request<pb::CancelDeploymentRequest>,
     ) -> Result<Response<pb::CancelDeploymentResponse>, Status> {
-        let (message, caller) = open(request)?;
-        done(
+        let (message, caller, once) = open::<_, Deployment, pb::CancelDeploymentResponse>(request)?;
+        replied(
             self.service
-                .cancel(&message.id, &message.reason, &caller)
+                .cancel(&message.id, &message.reason, &caller, once)
                 .await,
         )
     }
@@ -119,9 +146,9 @@ impl DeployService for Grpc {
         &self,
         request: Request<pb::CreateQualityGateRequest>,
     ) -> Result<Response<pb::CreateQualityGateResponse>, Status> {
-        let (message, caller) = open(request)?;
+        let (message, caller, once) = open::<_, Gate, pb::CreateQualityGateResponse>(request)?;
         let command = convert::gate_request(message);
-        done(self.service.create_gate(&command, &caller).await)
+        replied(self.service.create_gate(&command, &caller, once).await)
     }
 
     async fn list_quality_gates(

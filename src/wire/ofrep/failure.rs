@@ -76,6 +76,8 @@ impl From<Error> for EvaluationFailure {
             Error::NotFound { .. }
             | Error::Denied { .. }
             | Error::Conflict { .. }
+            | Error::KeyUsed
+            | Error::Busy(_)
             | Error::TooMany(_)
             | Error::Unavailable { .. }
             | Error::Internal => ErrorCode::General,

@@ -116,12 +116,14 @@ fn to_retry(error: Error) -> Error {
     };
     match error {
         // Too many reports wait to be stored.
-        Error::TooMany(_) => unavailable("the collector of outcomes"),
+        Error::Busy(_) => unavailable("the collector of outcomes"),
         Error::Conflict { .. } => unavailable("the storage"),
         Error::Invalid(_)
         | Error::NotFound { .. }
         | Error::NothingServed { .. }
         | Error::Denied { .. }
+        | Error::KeyUsed
+        | Error::TooMany(_)
         | Error::Unavailable { .. }
         | Error::Internal => error,
     }

@@ -359,7 +359,7 @@ fn what_cant_be_taken_in_now_is_to_be_sent_again_soon() {
         what: "outcomes",
         id: String::new(),
     };
-    for error in [Error::TooMany("256 reports wait".into()), conflict] {
+    for error in [Error::Busy("256 reports wait".into()), conflict] {
         let response = ExportFailure::from(to_retry(error)).encoded(Encoding::Protobuf);
         assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "1");

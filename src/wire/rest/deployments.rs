@@ -9,8 +9,9 @@ use http::{StatusCode, header};
 
 use super::extract::{Body, Caller, Id, Placed, Query};
 use crate::{
-    service::Service,
-    wire::{convert, error::Problem, pb},
+    domain::deployment::Deployment,
+    service::{RolledBack, Service},
+    wire::{convert, error::Problem, once, pb},
 };
 
 /// Create a deployment
@@ -24,15 +25,21 @@ use crate::{
 )]
 pub(super) async fn create(
     State(service): State<Service>,
-    Caller(caller): Caller,
+    caller: Caller,
     Body(message): Body<pb::CreateDeploymentRequest>,
 ) -> Result<Response, Problem> {
-    let deployment = service
-        .create(convert::deployment_request(message), &caller)
-        .await?;
-    let location = format!("/v1/deployments/{}", deployment.id);
-    let body = Json(pb::CreateDeploymentResponse::from(deployment));
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+    let once = caller.once::<_, Deployment, pb::CreateDeploymentResponse>(&message)?;
+    let request = convert::deployment_request(message);
+    let reply = service.create(request, &caller.caller, once).await?;
+    let answer: pb::CreateDeploymentResponse = once::answer(reply)?;
+    let id = answer.deployment.as_ref().map(|made| made.id.as_str());
+    let location = format!("/v1/deployments/{}", id.unwrap_or_default());
+    Ok((
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        Json(answer),
+    )
+        .into_response())
 }
 
 /// List deployments, the newest first
@@ -83,16 +90,14 @@ pub(super) async fn get(
 pub(super) async fn approve(
     State(service): State<Service>,
     id: Id,
-    Caller(caller): Caller,
-    Body(message): Body<pb::ApproveDeploymentRequest>,
+    caller: Caller,
+    Body(mut message): Body<pb::ApproveDeploymentRequest>,
 ) -> Result<Json<pb::ApproveDeploymentResponse>, Problem> {
-    let id = id.agree("id", &message.id)?;
-    Ok(Json(
-        service
-            .approve(&id, &message.comment, &caller)
-            .await?
-            .into(),
-    ))
+    message.id = id.agree("id", &message.id)?;
+    let once = caller.once::<_, Deployment, pb::ApproveDeploymentResponse>(&message)?;
+    let (id, comment) = (&message.id, &message.comment);
+    let reply = service.approve(id, comment, &caller.caller, once).await?;
+    Ok(Json(once::answer(reply)?))
 }
 
 /// Report a condition that is decided outside
@@ -107,17 +112,14 @@ pub(super) async fn approve(
 )]
 pub(super) async fn report_condition(
     State(service): State<Service>,
-    Caller(caller): Caller,
+    caller: Caller,
     Placed(message): Placed<pb::ReportGateConditionRequest>,
 ) -> Result<Json<pb::ReportGateConditionResponse>, Problem> {
+    let once = caller.once::<_, Deployment, pb::ReportGateConditionResponse>(&message)?;
     let id = message.id.clone();
     let report = convert::condition_report(message);
-    Ok(Json(
-        service
-            .report_condition(&id, &report, &caller)
-            .await?
-            .into(),
-    ))
+    let reply = service.report_condition(&id, &report, &caller.caller, once);
+    Ok(Json(once::answer(reply.await?)?))
 }
 
 /// Roll a deployment back
@@ -133,16 +135,14 @@ pub(super) async fn report_condition(
 pub(super) async fn rollback(
     State(service): State<Service>,
     id: Id,
-    Caller(caller): Caller,
-    Body(message): Body<pb::RollbackDeploymentRequest>,
+    caller: Caller,
+    Body(mut message): Body<pb::RollbackDeploymentRequest>,
 ) -> Result<Json<pb::RollbackDeploymentResponse>, Problem> {
-    let id = id.agree("id", &message.id)?;
-    Ok(Json(
-        service
-            .roll_back(&id, &message.reason, &caller)
-            .await?
-            .into(),
-    ))
+    message.id = id.agree("id", &message.id)?;
+    let once = caller.once::<_, RolledBack, pb::RollbackDeploymentResponse>(&message)?;
+    let (id, reason) = (&message.id, &message.reason);
+    let reply = service.roll_back(id, reason, &caller.caller, once).await?;
+    Ok(Json(once::answer(reply)?))
 }
 
 /// Cancel a deployment
@@ -158,13 +158,14 @@ pub(super) async fn rollback(
 pub(super) async fn cancel(
     State(service): State<Service>,
     id: Id,
-    Caller(caller): Caller,
-    Body(message): Body<pb::CancelDeploymentRequest>,
+    caller: Caller,
+    Body(mut message): Body<pb::CancelDeploymentRequest>,
 ) -> Result<Json<pb::CancelDeploymentResponse>, Problem> {
-    let id = id.agree("id", &message.id)?;
-    Ok(Json(
-        service.cancel(&id, &message.reason, &caller).await?.into(),
-    ))
+    message.id = id.agree("id", &message.id)?;
+    let once = caller.once::<_, Deployment, pb::CancelDeploymentResponse>(&message)?;
+    let (id, reason) = (&message.id, &message.reason);
+    let reply = service.cancel(id, reason, &caller.caller, once).await?;
+    Ok(Json(once::answer(reply)?))
 }
 
 /// Get where a deployment stands now

@@ -15,17 +15,42 @@ use utoipa::ToSchema;
 
 use crate::{
     domain::audit,
-    wire::{caller::caller, error::Problem, pb},
+    service::Once,
+    wire::{
+        caller::caller,
+        error::Problem,
+        once::{self, Keyed},
+        pb,
+    },
 };
 
-/// Who asks.
-pub(super) struct Caller(pub(super) audit::Caller);
+/// Who asks, and under which key.
+pub(super) struct Caller {
+    pub(super) caller: audit::Caller,
+    key: Option<String>,
+}
+
+impl Caller {
+    /// What makes their request count once.
+    pub(super) fn once<M, T, A>(&self, message: &M) -> Result<Option<Once<T>>, Problem>
+    where
+        M: Keyed,
+        T: Clone,
+        A: From<T> + prost::Message,
+    {
+        let once = once::once::<M, T, A>(message, self.key.as_deref(), &self.caller);
+        Ok(once?)
+    }
+}
 
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        Ok(Self(caller(&parts.headers, &parts.extensions)?))
+        Ok(Self {
+            caller: caller(&parts.headers, &parts.extensions)?,
+            key: once::header(&parts.headers)?,
+        })
     }
 }
 

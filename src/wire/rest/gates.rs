@@ -9,8 +9,9 @@ use http::{StatusCode, header};
 
 use super::extract::{Body, Caller, Query};
 use crate::{
+    domain::gate::Gate,
     service::Service,
-    wire::{convert, error::Problem, pb},
+    wire::{convert, error::Problem, once, pb},
 };
 
 /// Create a quality gate
@@ -24,15 +25,25 @@ use crate::{
 )]
 pub(super) async fn create(
     State(service): State<Service>,
-    Caller(caller): Caller,
+    caller: Caller,
     Body(message): Body<pb::CreateQualityGateRequest>,
 ) -> Result<Response, Problem> {
-    let gate = service
-        .create_gate(&convert::gate_request(message), &caller)
-        .await?;
-    let location = format!("/v1/quality-gates?prompt_id={}", gate.prompt_id);
-    let body = Json(pb::CreateQualityGateResponse::from(gate));
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], body).into_response())
+    let once = caller.once::<_, Gate, pb::CreateQualityGateResponse>(&message)?;
+    let request = convert::gate_request(message);
+    let reply = service.create_gate(&request, &caller.caller, once).await?;
+    let answer: pb::CreateQualityGateResponse = once::answer(reply)?;
+    let gate = answer.quality_gate.as_ref();
+    let prompt_id = gate.map(|gate| gate.prompt_id.as_str());
+    let location = format!(
+        "/v1/quality-gates?prompt_id={}",
+        prompt_id.unwrap_or_default()
+    );
+    Ok((
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        Json(answer),
+    )
+        .into_response())
 }
 
 /// List the quality gates of a prompt
