@@ -1,6 +1,6 @@
 //! Creates a deployment, and starts it where nothing stands in its way.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use uuid::Uuid;
 
@@ -8,7 +8,7 @@ use super::{
     Error, Service,
     change::{Change, Stored, gates_now},
     error::of_store,
-    once::{Found, Once, Reply},
+    once::{Once, Reply, at_most_once},
 };
 use crate::{
     domain::{
@@ -21,13 +21,6 @@ use crate::{
     evidence::Version,
     store::{self, Tx},
 };
-
-/// How the transaction of a creation ended.
-enum Ended {
-    Done(Box<Stored>),
-    Before(Vec<u8>),
-    KeyUsed,
-}
 
 impl Service {
     /// Creates a deployment.
@@ -58,40 +51,21 @@ impl Service {
             .store
             .write(move |tx| {
                 let (service, new, caller) = (service.clone(), new.clone(), caller.clone());
-                store::boxed(async move { service.create_once(tx, new, &caller, once).await })
+                store::boxed(async move {
+                    let create = async {
+                        let stored = service.create_within(tx, new, &caller).await?;
+                        Ok(Ok::<_, Infallible>(stored))
+                    };
+                    at_most_once(tx, once.as_ref(), create).await
+                })
             })
             .await
             .map_err(|error| of_store(&error, "prompt", prompt))?;
-        match ended {
-            Ended::Done(stored) => {
-                self.done(&stored);
-                Ok(Reply::Now(stored.deployment))
-            }
-            Ended::Before(answer) => Ok(Reply::Before(answer)),
-            Ended::KeyUsed => Err(Error::KeyUsed),
-        }
-    }
-
-    async fn create_once(
-        &self,
-        tx: &Tx,
-        new: NewDeployment,
-        caller: &Caller,
-        once: Option<Once<Deployment>>,
-    ) -> Result<Ended, store::Error> {
-        let Some(once) = once else {
-            let stored = self.create_within(tx, new, caller).await?;
-            return Ok(Ended::Done(Box::new(stored)));
+        let done = |stored: Stored| {
+            self.done(&stored);
+            stored.deployment
         };
-        match once.find(tx).await? {
-            Found::Nothing => {}
-            Found::Answer(answer) => return Ok(Ended::Before(answer)),
-            Found::OtherContent => return Ok(Ended::KeyUsed),
-        }
-        let stored = self.create_within(tx, new, caller).await?;
-        let now = stored.deployment.created_at;
-        once.keep(tx, &stored.deployment, now).await?;
-        Ok(Ended::Done(Box::new(stored)))
+        ended.reply(done, |never| match never {})
     }
 
     /// Asks whether the version exists, where there is somebody to ask.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{
     Error, Service,
     error::of_store,
-    once::{Found, Once, Reply},
+    once::{Once, Reply, at_most_once},
 };
 use crate::{
     domain::{
@@ -20,13 +20,8 @@ use crate::{
     store::{self, GATES_PER_PROMPT_MAX, Tx},
 };
 
-/// How the transaction of a creation ended.
-enum Ended {
-    Done(Box<Gate>),
-    Before(Vec<u8>),
-    KeyUsed,
-    TooMany,
-}
+/// The prompt has as many gates as it may.
+struct TooMany;
 
 impl Service {
     /// Creates a gate. It guards each deployment of its prompt whose gates begin to be judged from
@@ -58,18 +53,20 @@ impl Service {
             .store
             .write(move |tx| {
                 let gate = Arc::clone(&gate);
-                store::boxed(async move { create_once(tx, &gate, once).await })
+                store::boxed(async move {
+                    at_most_once(tx, once.as_ref(), create_within(tx, &gate)).await
+                })
             })
             .await
             .map_err(|error| of_store(&error, "prompt", prompt))?;
-        match ended {
-            Ended::Done(gate) => Ok(Reply::Now(*gate)),
-            Ended::Before(answer) => Ok(Reply::Before(answer)),
-            Ended::KeyUsed => Err(Error::KeyUsed),
-            Ended::TooMany => Err(Error::TooMany(format!(
-                "the prompt has {GATES_PER_PROMPT_MAX} gates, as many as it may"
-            ))),
-        }
+        ended.reply(
+            |gate| gate,
+            |TooMany| {
+                Error::TooMany(format!(
+                    "the prompt has {GATES_PER_PROMPT_MAX} gates, as many as it may"
+                ))
+            },
+        )
     }
 
     /// The gates of a prompt, the oldest first.
@@ -87,29 +84,14 @@ impl Service {
     }
 }
 
-async fn create_once(
-    tx: &Tx,
-    gate: &Gate,
-    once: Option<Once<Gate>>,
-) -> Result<Ended, store::Error> {
-    if let Some(once) = &once {
-        match once.find(tx).await? {
-            Found::Nothing => {}
-            Found::Answer(answer) => return Ok(Ended::Before(answer)),
-            Found::OtherContent => return Ok(Ended::KeyUsed),
-        }
-    }
+async fn create_within(tx: &Tx, gate: &Gate) -> Result<Result<Gate, TooMany>, store::Error> {
     if tx.gates(&gate.prompt_id).await?.len() >= GATES_PER_PROMPT_MAX {
-        return Ok(Ended::TooMany);
+        return Ok(Err(TooMany));
     }
-    let now = tx.now().await?;
     let gate = Gate {
-        created_at: now,
+        created_at: tx.now().await?,
         ..gate.clone()
     };
     tx.insert_gate(&gate).await?;
-    if let Some(once) = &once {
-        once.keep(tx, &gate, now).await?;
-    }
-    Ok(Ended::Done(Box::new(gate)))
+    Ok(Ok(gate))
 }

@@ -4,10 +4,7 @@
 use uuid::Uuid;
 
 use super::{Error, Service, error::of_store};
-use crate::{
-    domain::Timestamp,
-    store::{self, FirstAnswer, Tx},
-};
+use crate::store::{self, FirstAnswer, Tx};
 
 /// A request that counts once, and how its answer is kept.
 #[derive(Debug)]
@@ -37,42 +34,73 @@ pub enum Reply<T> {
     Before(Vec<u8>),
 }
 
-/// What is known under the key of a request.
-pub(super) enum Found {
-    /// Nothing: it is to be done.
-    Nothing,
-    /// The same was asked before.
-    Answer(Vec<u8>),
-    /// Something else was asked.
-    OtherContent,
+/// How the transaction of a request ended that may count once.
+pub(super) enum Ended<D, R> {
+    /// It was done.
+    Done(Box<D>),
+    /// The same was asked before, and was answered so.
+    Before(Vec<u8>),
+    /// Something else was asked under its key.
+    KeyUsed,
+    /// It was refused, which is not kept: it may be tried again.
+    Refused(R),
+}
+
+impl<D, R> Ended<D, R> {
+    /// What is replied.
+    pub(super) fn reply<T>(
+        self,
+        done: impl FnOnce(D) -> T,
+        refused: impl FnOnce(R) -> Error,
+    ) -> Result<Reply<T>, Error> {
+        match self {
+            Self::Done(value) => Ok(Reply::Now(done(*value))),
+            Self::Before(answer) => Ok(Reply::Before(answer)),
+            Self::KeyUsed => Err(Error::KeyUsed),
+            Self::Refused(why) => Err(refused(why)),
+        }
+    }
+}
+
+/// Does what is asked, within its transaction, unless it was done before under its key; its answer
+/// is then kept with it.
+pub(super) async fn at_most_once<T, D, R>(
+    tx: &Tx,
+    once: Option<&Once<T>>,
+    effect: impl Future<Output = Result<Result<D, R>, store::Error>>,
+) -> Result<Ended<D, R>, store::Error>
+where
+    D: Clone + Into<T>,
+{
+    let Some(once) = once else {
+        return Ok(match effect.await? {
+            Ok(done) => Ended::Done(Box::new(done)),
+            Err(why) => Ended::Refused(why),
+        });
+    };
+    let now = tx.now().await?;
+    if let Some(first) = tx.first_answer(once.key, now).await? {
+        return Ok(match once.answer_of(first) {
+            Some(answer) => Ended::Before(answer),
+            None => Ended::KeyUsed,
+        });
+    }
+    let done = match effect.await? {
+        Ok(done) => done,
+        Err(why) => return Ok(Ended::Refused(why)),
+    };
+    let answer = FirstAnswer {
+        content: once.content,
+        answer: (once.encode)(&done.clone().into()),
+    };
+    tx.put_first_answer(once.key, answer, now).await?;
+    Ok(Ended::Done(Box::new(done)))
 }
 
 impl<T> Once<T> {
-    /// What is known under its key, within the transaction that does it otherwise.
-    pub(super) async fn find(&self, tx: &Tx) -> Result<Found, store::Error> {
-        Ok(self.found(tx.first_answer(self.key).await?))
-    }
-
-    /// Keeps the answer with its effect.
-    pub(super) async fn keep(
-        &self,
-        tx: &Tx,
-        value: &T,
-        now: Timestamp,
-    ) -> Result<(), store::Error> {
-        let answer = FirstAnswer {
-            content: self.content,
-            answer: (self.encode)(value),
-        };
-        tx.put_first_answer(self.key, answer, now).await
-    }
-
-    fn found(&self, first: Option<FirstAnswer>) -> Found {
-        match first {
-            None => Found::Nothing,
-            Some(first) if first.content == self.content => Found::Answer(first.answer),
-            Some(_) => Found::OtherContent,
-        }
+    /// The first answer, where the same was asked; none where something else was.
+    fn answer_of(&self, first: FirstAnswer) -> Option<Vec<u8>> {
+        (first.content == self.content).then_some(first.answer)
     }
 }
 
@@ -103,10 +131,7 @@ impl Service {
         let Some(once) = once else { return Ok(None) };
         let first = self.store.first_answer(once.key).await;
         let first = first.map_err(|error| of_store(&error, "request", ""))?;
-        match once.found(first) {
-            Found::Nothing => Ok(None),
-            Found::Answer(bytes) => Ok(Some(Reply::Before(bytes))),
-            Found::OtherContent => Err(Error::KeyUsed),
-        }
+        let answer = first.map(|first| once.answer_of(first).ok_or(Error::KeyUsed));
+        Ok(answer.transpose()?.map(Reply::Before))
     }
 }

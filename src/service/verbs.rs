@@ -12,7 +12,7 @@ use super::{
     check_text, deployment_id,
     error::of_store,
     not_found,
-    once::{Found, Once, Reply},
+    once::{Once, Reply, at_most_once},
 };
 use crate::{
     domain::{Timestamp, audit::Caller, deployment::Deployment, lifecycle::Denied, state::Verb},
@@ -46,11 +46,8 @@ struct Request<T> {
     once: Option<Once<T>>,
 }
 
-/// How the transaction of a verb ended.
-enum Ended {
-    Done(Box<Stored>),
-    Before(Vec<u8>),
-    KeyUsed,
+/// Why a verb was not done.
+enum Refused {
     Denied(Denied),
     NotFound,
 }
@@ -169,38 +166,31 @@ impl Service {
             .store
             .write(move |tx| {
                 let request = Arc::clone(&request);
-                store::boxed(async move { request.run(tx).await })
+                store::boxed(async move {
+                    at_most_once(tx, request.once.as_ref(), request.run(tx)).await
+                })
             })
             .await
             .map_err(|error| of_store(&error, "deployment", id))?;
-        match ended {
-            Ended::Done(stored) => {
-                self.done(&stored);
-                Ok(Reply::Now((*stored).into()))
-            }
-            Ended::Before(answer) => Ok(Reply::Before(answer)),
-            Ended::KeyUsed => Err(Error::KeyUsed),
-            Ended::NotFound => Err(not_found(id)),
-            Ended::Denied(denied) => {
+        let done = |stored: Stored| {
+            self.done(&stored);
+            stored.into()
+        };
+        ended.reply(done, |refused| match refused {
+            Refused::NotFound => not_found(id),
+            Refused::Denied(denied) => {
                 let error = Error::Denied { verb, denied };
                 self.refused(&error);
-                Err(error)
+                error
             }
-        }
+        })
     }
 }
 
-impl<T: From<Stored>> Request<T> {
-    async fn run(&self, tx: &Tx) -> Result<Ended, store::Error> {
-        if let Some(once) = &self.once {
-            match once.find(tx).await? {
-                Found::Nothing => {}
-                Found::Answer(answer) => return Ok(Ended::Before(answer)),
-                Found::OtherContent => return Ok(Ended::KeyUsed),
-            }
-        }
+impl<T> Request<T> {
+    async fn run(&self, tx: &Tx) -> Result<Result<Stored, Refused>, store::Error> {
         let Some(before) = tx.hold_deployment(self.id).await? else {
-            return Ok(Ended::NotFound);
+            return Ok(Err(Refused::NotFound));
         };
         let now = tx.now().await?.max(before.updated_at);
         let served = tx
@@ -208,17 +198,11 @@ impl<T: From<Stored>> Request<T> {
             .await?;
         let mut change = Change::of(before, served);
         match (self.effect)(tx, &mut change, now).await? {
-            Ok(()) => {
-                let stored = change.store(tx, &self.caller, None, now).await?;
-                if let Some(once) = &self.once {
-                    once.keep(tx, &stored.clone().into(), now).await?;
-                }
-                Ok(Ended::Done(Box::new(stored)))
-            }
+            Ok(()) => change.store(tx, &self.caller, None, now).await.map(Ok),
             Err(denied) => {
                 self.record_refusal(tx, change.deployment, &denied, now)
                     .await?;
-                Ok(Ended::Denied(denied))
+                Ok(Err(Refused::Denied(denied)))
             }
         }
     }

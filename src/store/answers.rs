@@ -55,8 +55,12 @@ impl Tx {
     ///
     /// # Errors
     /// The storage failed.
-    pub async fn first_answer(&self, key: Uuid) -> Result<Option<FirstAnswer>, Error> {
-        first_answer(&self.db, key, self.now().await?).await
+    pub async fn first_answer(
+        &self,
+        key: Uuid,
+        now: Timestamp,
+    ) -> Result<Option<FirstAnswer>, Error> {
+        first_answer(&self.db, key, now).await
     }
 
     /// Keeps an answer with its effect. Who does the same at the same moment waits for this transaction
