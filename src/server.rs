@@ -83,8 +83,9 @@ pub struct Server {
     stop: Stopper,
     tasks: TaskTracker,
     stop_tasks: CancellationToken,
-    /// Cancelled once no request can report outcomes any more.
-    stop_outcomes: CancellationToken,
+    /// Stores what is reported, until no request can report any more.
+    collector: JoinHandle<()>,
+    stop_collector: CancellationToken,
     outcome_retention: Duration,
     runs_reconciler: bool,
     cache: Option<Cache>,
@@ -166,7 +167,7 @@ impl Server {
                 .transpose()?,
             webhooks: Webhooks::new(&config.webhooks).map_err(BindError::Certificates)?,
         };
-        let service = Service::new(store, metrics, config.gate_timeout, sources);
+        let (service, collector) = Service::new(store, metrics, config.gate_timeout, sources);
         // Where it does not answer yet, the table is the cache's until it does.
         if service.store().is_open() {
             service.traffic().refresh(service.store()).await?;
@@ -181,6 +182,7 @@ impl Server {
             evaluation_name: config.evaluation_name.clone(),
             timeout: request_timeout,
         })?;
+        let (tasks, stop_collector) = (TaskTracker::new(), CancellationToken::new());
         Ok(Self {
             listener,
             address,
@@ -190,9 +192,10 @@ impl Server {
             connections: Arc::new(Semaphore::new(connections_max)),
             drain,
             stop: Stopper(Arc::new(watch::Sender::new(None))),
-            tasks: TaskTracker::new(),
+            collector: tasks.spawn(collector.run(stop_collector.clone())),
+            tasks,
             stop_tasks: CancellationToken::new(),
-            stop_outcomes: CancellationToken::new(),
+            stop_collector,
             outcome_retention: config.outcome_retention,
             runs_reconciler: true,
             cache,
@@ -235,7 +238,7 @@ impl Server {
         ));
         let feeders = self.start_feeding();
         let cache = self.start_cache();
-        let outcomes = self.start_outcomes();
+        let upkeep = self.start_upkeep();
         let opening = self.tasks.spawn(open_storage(
             self.service.store().clone(),
             Arc::clone(&self.hint),
@@ -269,9 +272,10 @@ impl Server {
         {
             tracing::warn!("requests were still in flight when the time to finish them was up");
         }
-        self.stop_outcomes.cancel();
-        let tasks = reconciler.into_iter().chain([check, opening]);
-        for task in tasks.chain(feeders).chain(cache).chain(outcomes) {
+        self.stop_collector.cancel();
+        let tasks = [check, opening, upkeep, self.collector];
+        let tasks = reconciler.into_iter().chain(tasks);
+        for task in tasks.chain(feeders).chain(cache) {
             // A panic there is on record already.
             let _ = task.await;
         }
@@ -314,18 +318,11 @@ impl Server {
         ]
     }
 
-    /// Stores outcomes as they are reported, and forgets them in time.
-    fn start_outcomes(&self) -> Vec<JoinHandle<()>> {
-        let (service, stop) = (self.service.clone(), self.stop_outcomes.clone());
-        let upkeep = service::upkeep(
-            service.in_background(),
-            self.outcome_retention,
-            self.stop_tasks.clone(),
-        );
-        let collector = service.collector();
-        let collect = collector.map(|collector| self.tasks.spawn(collector.run(stop)));
-        let upkeep = self.tasks.spawn(upkeep);
-        collect.into_iter().chain([upkeep]).collect()
+    /// Looks after what is stored.
+    fn start_upkeep(&self) -> JoinHandle<()> {
+        let service = self.service.in_background();
+        let (retention, stop) = (self.outcome_retention, self.stop_tasks.clone());
+        self.tasks.spawn(service::upkeep(service, retention, stop))
     }
 
     /// Listens to the hints of other replicas in Redis, and keeps the table there.

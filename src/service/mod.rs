@@ -1,13 +1,9 @@
 //! The use cases: a command comes in, a value of the domain goes out. Here are transactions, ids,
 //! time and the audit trail; the rules are in `domain`, the tables in `store`.
 
-use std::{
-    ops::Deref,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::{
@@ -48,7 +44,7 @@ pub use upkeep::upkeep;
 pub use verbs::RolledBack;
 
 use change::Stored;
-use outcomes::{Inbox, Waiting};
+use outcomes::Inbox;
 
 /// The services that know what is decided by.
 #[derive(Debug, Clone)]
@@ -76,9 +72,8 @@ pub struct Inner {
     traffic: Table,
     /// This process; another one after each start.
     replica: Uuid,
-    /// Where reports of outcomes wait to be stored, and whoever is to store them.
+    /// Where reports of outcomes wait to be stored.
     inbox: Inbox,
-    waiting: Arc<Mutex<Option<mpsc::Receiver<Waiting>>>>,
 }
 
 impl Deref for Service {
@@ -91,11 +86,16 @@ impl Deref for Service {
 
 impl Service {
     /// The use cases over a storage. Gates that have not been measured `gate_timeout` after they
-    /// began to be judged have failed.
+    /// began to be judged have failed. The collector stores what is reported, while it runs.
     #[must_use]
-    pub fn new(store: Store, metrics: Metrics, gate_timeout: Duration, sources: Sources) -> Self {
+    pub fn new(
+        store: Store,
+        metrics: Metrics,
+        gate_timeout: Duration,
+        sources: Sources,
+    ) -> (Self, Collector) {
         let (inbox, waiting) = outcomes::inbox();
-        Self(Arc::new(Inner {
+        let service = Self(Arc::new(Inner {
             store,
             wake: Arc::new(Notify::new()),
             metrics,
@@ -104,8 +104,9 @@ impl Service {
             traffic: Table::default(),
             replica: Uuid::now_v7(),
             inbox,
-            waiting: Arc::new(Mutex::new(Some(waiting))),
-        }))
+        }));
+        let collector = Collector::new(&service, waiting);
+        (service, collector)
     }
 
     /// The same through the connections that are kept for the reconciler.

@@ -1,9 +1,6 @@
 //! What became of requests: taken in, in groups that are stored together, and judged as they come.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, Service, change::analyse, error::of_store};
 use crate::{
     domain::{
-        Timestamp,
         decide::{Decision, decide},
         outcome::{Outcome, OutcomeReport, Refusal, Score, ScoreReport},
         violation::Violations,
@@ -141,15 +137,6 @@ impl Service {
         }
     }
 
-    /// What stores reports; there is one for each service, to be run once.
-    #[must_use]
-    pub fn collector(&self) -> Option<Collector> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = waiting.take()?;
-        let service = self.clone();
-        Some(Collector { service, waiting })
-    }
-
     /// Stores a group, and wakes the reconciler where something follows from it.
     async fn take_in(
         &self,
@@ -203,13 +190,12 @@ impl Service {
 /// has not looked at its evidence yet.
 async fn make_due(tx: &Tx, taken: &TakenIn) -> Result<bool, store::Error> {
     let mut follows = false;
-    for id in &taken.rollouts {
-        let Some(deployment) = tx.deployment(*id).await? else {
-            continue;
-        };
-        let now: Timestamp = tx.now().await?.max(deployment.updated_at);
-        let analysis = analyse(tx, &deployment, now).await?;
-        match decide(&deployment, None, analysis.as_ref(), now) {
+    let deployments = tx.deployments(&taken.rollouts).await?;
+    // From the others nothing follows but in time.
+    for deployment in deployments.iter().filter(|it| it.strategy.auto_rollback) {
+        let now = tx.now().await?.max(deployment.updated_at);
+        let analysis = analyse(tx, deployment, now).await?;
+        match decide(deployment, None, analysis.as_ref(), now) {
             Decision::Rest | Decision::Wait { .. } => {}
             Decision::PassGates
             | Decision::FailGates { .. }
@@ -218,7 +204,7 @@ async fn make_due(tx: &Tx, taken: &TakenIn) -> Result<bool, store::Error> {
             | Decision::Complete
             | Decision::RollBack { .. }
             | Decision::Fail { .. } => {
-                tx.make_due(*id, now).await?;
+                tx.make_due(deployment.id, now).await?;
                 follows = true;
             }
         }
@@ -244,6 +230,11 @@ fn checked<T, R>(
 }
 
 impl Collector {
+    pub(super) fn new(service: &Service, waiting: mpsc::Receiver<Waiting>) -> Self {
+        let service = service.clone();
+        Self { service, waiting }
+    }
+
     /// Stores reports until it is told to stop, and then those that wait.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {

@@ -1,7 +1,7 @@
 //! Deployments with what belongs to them: strategy, rollout, metadata, gate results.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -122,14 +122,16 @@ impl Tx {
         ahead_of(&self.db, deployment).await
     }
 
-    /// A deployment as it is, without holding it.
+    /// Deployments as they are, without holding them; those of them that there are.
     ///
     /// # Errors
     /// The storage failed.
-    pub async fn deployment(&self, id: Uuid) -> Result<Option<Deployment>, Error> {
-        Ok(load(&self.db, deployment::Entity::find_by_id(id))
-            .await?
-            .pop())
+    pub async fn deployments(&self, ids: &BTreeSet<Uuid>) -> Result<Vec<Deployment>, Error> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = deployment::Column::Id.is_in(ids.iter().copied());
+        load(&self.db, deployment::Entity::find().filter(wanted)).await
     }
 
     /// Stores a new deployment with all that belongs to it.

@@ -1,6 +1,6 @@
 //! What outcomes say of a rollout: read as one, for the analysis and for whoever asks.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use chrono::TimeDelta;
 use sea_orm::{
@@ -13,7 +13,7 @@ use super::{
     Store, Tx,
     entity::{cohort, cohort_latencies, cohort_sums, metrics, outcome},
     error::Error,
-    outcomes::{Quantiles, quantiles, read_cohort, sums_of},
+    outcomes::{Quantiles, quantiles, read_cohort, read_side, side_name, sums_of},
 };
 use crate::domain::{
     Timestamp,
@@ -65,8 +65,7 @@ impl LastDay {
     /// The version's units by what they showed in a metric.
     #[must_use]
     pub fn of(&self, metric: Metric) -> Moments {
-        let place = Metric::ALL.iter().position(|other| *other == metric);
-        place.map_or_else(Moments::default, |place| self.metrics[place])
+        self.metrics[metric.index()]
     }
 }
 
@@ -111,12 +110,11 @@ impl Store {
         for (cohort, sums) in &rows {
             units += sums.iter().map(|row| row.units).sum::<i64>();
             let of_version = cohort.stable_version == version;
-            let stable = sums.iter().filter(|row| of_version && row.side == "STABLE");
-            for row in stable {
-                for (moments, sums) in metrics.iter_mut().zip(sums_of(row).metrics) {
-                    *moments = moments.merge(sums.moments());
-                }
-            }
+            let is_stable = |row: &&cohort_sums::Model| row.side == side_name(Side::Stable);
+            add_units(
+                &mut metrics,
+                sums.iter().filter(|_| of_version).filter(is_stable),
+            );
         }
         Ok((units > 0).then(|| LastDay {
             units: units as f64 * day.num_seconds() as f64 / elapsed,
@@ -154,13 +152,13 @@ impl Tx {
         now: Timestamp,
     ) -> Result<(), Error> {
         let arms = [
-            ("CANDIDATE", &observed.candidate),
-            ("STABLE", &observed.stable),
+            (Side::Candidate, &observed.candidate),
+            (Side::Stable, &observed.stable),
         ];
-        let rows = arms.map(|(name, arm)| metrics::ActiveModel {
+        let rows = arms.map(|(side, arm)| metrics::ActiveModel {
             id: Set(Uuid::now_v7()),
             deployment_id: Set(deployment_id),
-            arm: Set(name.to_owned()),
+            arm: Set(side_name(side).to_owned()),
             at: Set(now),
             avg_latency_ms: Set(arm.metrics.latency_ms),
             error_rate: Set(arm.metrics.error_rate),
@@ -238,12 +236,9 @@ async fn seen<C: ConnectionTrait>(db: &C, deployment: &Deployment) -> Result<Opt
     }))
 }
 
-/// What each side of each cohort adds up to, added up by the database. Of the metrics of the version
-/// that is replaced, only the units count that still get it at `share`.
-async fn sides<C: ConnectionTrait>(db: &C, cohorts: &[Cohort], share: u8) -> Result<Sides, Error> {
-    if cohorts.is_empty() {
-        return Ok(BTreeMap::new());
-    }
+/// Adds up each side of each cohort of a rollout ($1), of the metrics of the version that is replaced
+/// only the units that still get it at a share ($2).
+static SIDES: LazyLock<String> = LazyLock::new(|| {
     let all = |column: &str| format!("CAST(SUM({column}) AS BIGINT) AS {column}");
     let sum = |column: &str| format!("SUM({column}) AS {column}");
     let counts = "(side = 'CANDIDATE' OR band >= $2)";
@@ -264,15 +259,23 @@ async fn sides<C: ConnectionTrait>(db: &C, cohorts: &[Cohort], share: u8) -> Res
             ));
         }
     }
-    let statement = format!(
+    format!(
         "SELECT cohort_id, side, CAST(0 AS SMALLINT) AS band, {} FROM cohort_sums \
          WHERE cohort_id IN (SELECT id FROM cohorts WHERE rollout = $1) GROUP BY cohort_id, side",
         columns.join(", ")
-    );
+    )
+});
+
+/// What each side of each cohort adds up to, added up by the database. Of the metrics of the version
+/// that is replaced, only the units count that still get it at `share`.
+async fn sides<C: ConnectionTrait>(db: &C, cohorts: &[Cohort], share: u8) -> Result<Sides, Error> {
+    if cohorts.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let rollout = cohorts.first().and_then(|cohort| cohort.rollout);
     let statement = Statement::from_sql_and_values(
         db.get_database_backend(),
-        statement,
+        SIDES.as_str(),
         [rollout.into(), i16::from(share).into()],
     );
     let rows = cohort_sums::Model::find_by_statement(statement)
@@ -281,7 +284,7 @@ async fn sides<C: ConnectionTrait>(db: &C, cohorts: &[Cohort], share: u8) -> Res
     let mut sides = BTreeMap::new();
     for row in rows {
         let number = cohorts.iter().position(|cohort| cohort.id == row.cohort_id);
-        let side = super::outcomes::read_side("cohort_sums", &row.side)?;
+        let side = read_side("cohort_sums", &row.side)?;
         if let Some(number) = number {
             sides.insert((number, side), sums_of(&row));
         }
@@ -356,12 +359,17 @@ async fn before<C: ConnectionTrait>(
         .find_with_related(cohort_sums::Entity)
         .all(db)
         .await?;
-    for row in rows.iter().flat_map(|(_, sums)| sums) {
+    add_units(&mut moments, rows.iter().flat_map(|(_, sums)| sums));
+    Ok(moments)
+}
+
+/// Adds units by what they showed in each metric.
+fn add_units<'r>(moments: &mut [Moments; 4], rows: impl Iterator<Item = &'r cohort_sums::Model>) {
+    for row in rows {
         for (moments, sums) in moments.iter_mut().zip(sums_of(row).metrics) {
             *moments = moments.merge(sums.moments());
         }
     }
-    Ok(moments)
 }
 
 /// The last calls of the candidate, and those of the other version since the first of them.
@@ -370,13 +378,13 @@ async fn recent<C: ConnectionTrait>(db: &C, deployment: &Deployment) -> Result<R
     if breaker.calls == 0 {
         return Ok(Recent::default());
     }
-    let latest = async |side: &str, since: Option<Timestamp>, limit: u64| {
+    let latest = async |side: Side, since: Option<Timestamp>, limit: u64| {
         let mut calls = outcome::Entity::find()
             .select_only()
             .column(outcome::Column::At)
             .column(outcome::Column::Error)
             .filter(outcome::Column::Scope.eq(deployment.id))
-            .filter(outcome::Column::Side.eq(side));
+            .filter(outcome::Column::Side.eq(side_name(side)));
         if let Some(since) = since {
             calls = calls.filter(outcome::Column::At.gte(since));
         }
@@ -391,7 +399,7 @@ async fn recent<C: ConnectionTrait>(db: &C, deployment: &Deployment) -> Result<R
         all: calls.len() as u64,
         failed: calls.iter().filter(|(_, failed)| *failed).count() as u64,
     };
-    let of_candidate = latest("CANDIDATE", None, breaker.calls).await?;
+    let of_candidate = latest(Side::Candidate, None, breaker.calls).await?;
     let candidate = count(&of_candidate);
     // What happens to the other one matters only where most have failed.
     if candidate.all < breaker.calls || candidate.failed < breaker.failed {
@@ -399,7 +407,7 @@ async fn recent<C: ConnectionTrait>(db: &C, deployment: &Deployment) -> Result<R
         return Ok(Recent { candidate, stable });
     }
     let since = of_candidate.last().map(|(at, _)| *at);
-    let stable = count(&latest("STABLE", since, BESIDE_MAX).await?);
+    let stable = count(&latest(Side::Stable, since, BESIDE_MAX).await?);
     Ok(Recent { candidate, stable })
 }
 
@@ -414,7 +422,7 @@ async fn arm<C: ConnectionTrait>(db: &C, seen: &Seen, side: Side) -> Result<Arm,
         .filter(
             cohort_latencies::Column::CohortId.is_in(seen.cohorts.iter().map(|cohort| cohort.id)),
         )
-        .filter(cohort_latencies::Column::Side.eq(super::outcomes::side_name(side)))
+        .filter(cohort_latencies::Column::Side.eq(side_name(side)))
         .all(db)
         .await?;
     Ok(Arm {

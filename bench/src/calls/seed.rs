@@ -34,20 +34,18 @@ pub(crate) async fn rollouts(
     roll_out(port, environment, prompts, gradual(10, INTERVAL_SECONDS)).await
 }
 
-/// The same with canaries at `percent`, which are rolled back by their live evidence where it
-/// `acts`.
+/// The same with canaries at `percent`, which are rolled back by their live evidence.
 pub(crate) async fn canaries(
     port: u16,
     environment: &str,
     prompts: &[String],
     percent: i32,
-    acts: bool,
 ) -> Result<Vec<String>, Failure> {
     let strategy = DeploymentStrategy {
         r#type: DeploymentType::Canary.into(),
         initial_percentage: percent,
         interval_seconds: INTERVAL_SECONDS,
-        auto_rollback: acts,
+        auto_rollback: true,
         ..Default::default()
     };
     roll_out(port, environment, prompts, strategy).await

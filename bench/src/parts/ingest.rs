@@ -79,7 +79,7 @@ async fn database(settings: &Settings, name: &str) -> Result<Storage, Failure> {
     postgres::create(postgres_port()?, name, settings.callers).await
 }
 
-/// The service with rollouts that stay at their share.
+/// The service with rollouts that are judged and stay at their share: both versions do the same.
 async fn rolling_out(
     settings: &Settings,
     name: &str,
@@ -88,7 +88,7 @@ async fn rolling_out(
 ) -> Result<Target, Failure> {
     let server = process::service(storage).await?;
     let prompts: Vec<String> = (0..prompts).map(|number| format!("p{number}")).collect();
-    let ids = seed::canaries(server.port, ENVIRONMENT, &prompts, PERCENT, false).await?;
+    let ids = seed::canaries(server.port, ENVIRONMENT, &prompts, PERCENT).await?;
     let users = users(settings.users, &prompts, &ids, PERCENT.unsigned_abs())?;
     Ok(Target {
         row: Row::new(PART, name),

@@ -63,7 +63,7 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Vec<Row>, Failure> {
 async fn tip_all(settings: &Settings, storage: &Storage) -> Result<Figures, Failure> {
     let server = process::service(storage).await?;
     let prompts: Vec<String> = (0..settings.tippings).map(|n| format!("p{n}")).collect();
-    let ids = seed::canaries(server.port, ENVIRONMENT, &prompts, PERCENT, true).await?;
+    let ids = seed::canaries(server.port, ENVIRONMENT, &prompts, PERCENT).await?;
     let mut watchers = Watchers::open(server.port, ENVIRONMENT, 1, &prompts).await?;
     let mut rollout = Rollout {
         client: deployments::connect(server.port).await?,

@@ -18,8 +18,14 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// Every metric.
+    /// Every metric, in the order in which they are declared.
     pub const ALL: [Self; 4] = [Self::Quality, Self::Success, Self::Latency, Self::Cost];
+
+    /// Where it stands in [`Metric::ALL`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
 
     /// The name in the API.
     #[must_use]

@@ -520,3 +520,10 @@ fn simulated_rollouts_keep_what_the_bands_promise() {
     let failing = rollouts(0.8, 0.99);
     assert!(count(&failing, |time| time.0.is_some_and(|units| units <= 40)) >= 150);
 }
+
+#[test]
+fn metrics_stand_where_their_index_says() {
+    for (index, metric) in Metric::ALL.into_iter().enumerate() {
+        assert_eq!(metric.index(), index);
+    }
+}

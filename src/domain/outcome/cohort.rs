@@ -181,6 +181,10 @@ impl Split {
     }
 
     fn serves(&self, version: i32) -> bool {
-        self.current(self.since).serves(version)
+        let Traffic {
+            stable, candidate, ..
+        } = &self.traffic;
+        stable.as_ref().is_some_and(|it| it.version == version)
+            || candidate.as_ref().is_some_and(|it| it.version == version)
     }
 }

@@ -286,7 +286,7 @@ impl Fold {
         };
         if tally.side == side && !tally.has_moved {
             let before = tally.metrics;
-            tally.metrics[index(Metric::Quality)].add(quality);
+            tally.metrics[Metric::Quality.index()].add(quality);
             self.shift(&tally, &before, &tally.metrics);
             self.tallies.insert(scope, tally);
         }
@@ -327,16 +327,8 @@ impl Tally {
                 Metric::Cost => within(known.cost_usd, limits.cost_usd),
             };
             if let Some(value) = value {
-                self.metrics[index(metric)].add(value);
+                self.metrics[metric.index()].add(value);
             }
         }
     }
-}
-
-/// Where a metric stands in [`Metric::ALL`].
-fn index(metric: Metric) -> usize {
-    Metric::ALL
-        .iter()
-        .position(|other| *other == metric)
-        .unwrap_or_default()
 }

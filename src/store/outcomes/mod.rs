@@ -13,19 +13,22 @@ mod sweep;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use sea_orm::{
-    ColumnTrait as _, EntityTrait as _, ExprTrait as _, Iterable as _, QueryFilter as _,
+    EntityTrait as _, ExprTrait as _, Iterable as _,
     sea_query::{Expr, OnConflict},
 };
 use uuid::Uuid;
 
 use super::{
     Tx,
-    entity::{cohort, cohort_sums, cohort_unit, outcome},
+    deployments::percent,
+    entity::{cohort_sums, cohort_unit, outcome},
     error::Error,
 };
 use crate::domain::{
     Timestamp,
-    outcome::{Cohort, Fold, Group, Outcome, Reason, Refusal, Score, Side, Split, Sums, Tally},
+    outcome::{
+        Cohort, Fold, Group, Known, Outcome, Reason, Refusal, Score, Side, Split, Sums, Tally,
+    },
 };
 
 pub use latency::Quantiles;
@@ -139,13 +142,14 @@ impl Tx {
         // Only now: before, somebody else could still store one of them.
         let known = self.known(&keys).await?;
         let cohorts = self.cohorts_of(known.values()).await?;
-        for outcome in outcomes {
+        let needs_past = outcomes.iter().filter_map(|outcome| {
             let place = place_of(outcome);
-            let Some(split) = splits.get_mut(&place) else {
-                continue;
-            };
-            if split.past.is_empty() && split.needs_past(outcome) {
-                split.past = self.past_cohorts(&place, now).await?;
+            splits.get(&place)?.needs_past(outcome).then_some(place)
+        });
+        for place in needs_past.collect::<BTreeSet<_>>() {
+            let past = self.past_cohorts(&place, now).await?;
+            if let Some(split) = splits.get_mut(&place) {
+                split.past = past;
             }
         }
         Ok(Before {
@@ -156,30 +160,18 @@ impl Tx {
         })
     }
 
-    /// Reads what calls may take, which is known of a rollout's cohorts alone; and stores those
-    /// cohorts that nobody has come to before.
+    /// Stores those cohorts that nobody has come to before. Of the others it reads what calls may
+    /// take, which only the rollout knows.
     async fn find_limits(&self, new: &mut [New<'_>]) -> Result<(), Error> {
         let cohorts: BTreeMap<Uuid, &Cohort> =
             new.iter().map(|new| (new.cohort.id, &new.cohort)).collect();
-        let rows = cohorts.values().map(|cohort| rows::cohort_row(cohort));
-        let rows: Vec<_> = rows.collect();
-        let of_rollouts: Vec<Uuid> = cohorts
-            .values()
-            .filter(|cohort| cohort.rollout.is_some())
-            .map(|cohort| cohort.id)
-            .collect();
-        self.insert_cohorts(rows).await?;
-        if of_rollouts.is_empty() {
-            return Ok(());
-        }
-        let stored = cohort::Entity::find()
-            .filter(cohort::Column::Id.is_in(of_rollouts))
-            .all(&self.db)
-            .await?;
-        for row in stored {
-            let cohort = read_cohort(row)?;
-            for new in new.iter_mut().filter(|new| new.cohort.id == cohort.id) {
-                new.cohort.limits = cohort.limits;
+        let stored = self.cohorts(cohorts.keys().copied().collect()).await?;
+        let missing = cohorts.values().filter(|it| !stored.contains_key(&it.id));
+        let missing = missing.map(|cohort| rows::cohort_row(cohort)).collect();
+        self.insert_cohorts(missing).await?;
+        for new in new {
+            if let Some(stored) = stored.get(&new.cohort.id) {
+                new.cohort.limits = stored.limits;
             }
         }
         Ok(())
@@ -202,7 +194,7 @@ impl Tx {
         let mut fold = Fold::over(self.tallies(of_new.chain(of_late)).await?);
         for new in &new {
             let unit = new.outcome.unit.as_ref().map(|unit| (unit.key, new.band));
-            let known = crate::domain::outcome::Known {
+            let known = Known {
                 quality_score: new.quality,
                 ..new.outcome.known
             };
@@ -210,7 +202,7 @@ impl Tx {
         }
         for (row, cohort, quality) in late {
             let side = rows::read_side("outcomes", &row.side)?;
-            let band = rows::read_band("outcomes", row.band)?;
+            let band = percent("outcomes", row.band)?;
             fold.score(cohort, side, row.unit.map(|unit| (unit, band)), *quality);
         }
         let (tallies, sums) = fold.finish();

@@ -86,8 +86,12 @@ impl Tx {
         outcomes: impl Iterator<Item = &outcome::Model>,
     ) -> Result<HashMap<Uuid, Cohort>, Error> {
         let ids: HashSet<Uuid> = outcomes.map(|row| row.cohort_id).collect();
+        self.cohorts(ids.into_iter().collect()).await
+    }
+
+    /// The cohorts of these ids that are stored.
+    pub(super) async fn cohorts(&self, ids: Vec<Uuid>) -> Result<HashMap<Uuid, Cohort>, Error> {
         let mut cohorts = HashMap::new();
-        let ids: Vec<_> = ids.into_iter().collect();
         for ids in ids.chunks(ROWS_MAX) {
             let rows = cohort::Entity::find()
                 .filter(self.is_one_of(cohort::Column::Id, ids))

@@ -1,6 +1,6 @@
 //! Rows and what they mean.
 
-use sea_orm::{ActiveModelTrait as _, ActiveValue::Set, IntoActiveModel as _, Iterable as _};
+use sea_orm::{ActiveModelTrait, ActiveValue::Set, IntoActiveModel, Iterable as _};
 use uuid::Uuid;
 
 use super::New;
@@ -12,7 +12,7 @@ use crate::{
     },
     store::{
         deployments::percent,
-        entity::{cohort, cohort_sums, cohort_unit, outcome, waiting_score},
+        entity::{cohort, cohort_sums, cohort_unit, outcome},
         error::Error,
     },
 };
@@ -32,10 +32,6 @@ pub(in crate::store) fn read_side(table: &'static str, name: &str) -> Result<Sid
             table,
             what: format!("side '{name}'"),
         })
-}
-
-pub(super) fn read_band(table: &'static str, band: i16) -> Result<u8, Error> {
-    percent(table, band)
 }
 
 pub(super) fn cohort_row(cohort: &Cohort) -> cohort::ActiveModel {
@@ -91,12 +87,8 @@ pub(super) fn outcome_row(new: &New<'_>, now: Timestamp) -> outcome::ActiveModel
     }
 }
 
-/// A row with every column set, to be written over one that is there.
-pub(super) fn all_set(row: outcome::Model) -> outcome::ActiveModel {
-    row.into_active_model().reset_all()
-}
-
-pub(super) fn all_set_score(row: waiting_score::Model) -> waiting_score::ActiveModel {
+/// A row with every column set, to be inserted or written over one that is there.
+pub(super) fn all_set<A: ActiveModelTrait>(row: impl IntoActiveModel<A>) -> A {
     row.into_active_model().reset_all()
 }
 
@@ -129,7 +121,7 @@ pub(super) fn read_tally(row: &cohort_unit::Model) -> Result<Tally, Error> {
     Ok(Tally {
         cohort: row.cohort_id,
         side: read_side("cohort_units", &row.side)?,
-        band: read_band("cohort_units", row.band)?,
+        band: percent("cohort_units", row.band)?,
         has_moved: row.has_moved,
         metrics: [
             total(row.quality_n, row.quality_sum),
@@ -152,7 +144,7 @@ pub(super) fn summed() -> impl Iterator<Item = cohort_sums::Column> {
 
 pub(super) fn sums_row(group: &Group, sums: &Sums) -> cohort_sums::ActiveModel {
     let [quality, success, latency, cost] = sums.metrics;
-    let row = cohort_sums::Model {
+    all_set(cohort_sums::Model {
         cohort_id: group.cohort,
         side: side_name(group.side).to_owned(),
         band: group.band.into(),
@@ -177,8 +169,7 @@ pub(super) fn sums_row(group: &Group, sums: &Sums) -> cohort_sums::ActiveModel {
         cost_units: cost.n,
         cost_unit_sum: cost.sum,
         cost_unit_squares: cost.squares,
-    };
-    row.into_active_model().reset_all()
+    })
 }
 
 pub(in crate::store) fn sums_of(row: &cohort_sums::Model) -> Sums {

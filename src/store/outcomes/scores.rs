@@ -93,7 +93,7 @@ impl Tx {
         now: Timestamp,
     ) -> Result<(), Error> {
         let rows = scores.into_iter().map(|score| {
-            rows::all_set_score(waiting_score::Model {
+            rows::all_set(waiting_score::Model {
                 outcome_id: score.outcome,
                 quality_score: score.quality,
                 received_at: now,
@@ -109,7 +109,7 @@ impl Tx {
     }
 
     /// The scores of outcomes that came before them.
-    async fn waiting(
+    pub(super) async fn waiting(
         &self,
         outcomes: impl Iterator<Item = Uuid>,
     ) -> Result<HashMap<Uuid, f64>, Error> {
@@ -140,7 +140,7 @@ impl Tx {
     }
 
     /// Forgets scores that have found their outcomes.
-    async fn forget_waiting(&self, outcomes: Vec<Uuid>) -> Result<(), Error> {
+    pub(super) async fn forget_waiting(&self, outcomes: Vec<Uuid>) -> Result<(), Error> {
         for ids in outcomes.chunks(ROWS_MAX) {
             waiting_score::Entity::delete_many()
                 .filter(self.is_one_of(waiting_score::Column::OutcomeId, ids))

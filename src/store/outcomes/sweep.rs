@@ -22,8 +22,8 @@ use crate::{
     },
 };
 
-/// How much is forgotten at once, so that nobody waits for it.
-const AT_ONCE: u64 = 1000;
+/// How much is done at once, so that nobody waits for it.
+const AT_ONCE: u64 = ROWS_MAX as u64;
 
 impl Store {
     /// Scores that wait for an outcome that is there by now: the two came at the same time, to
@@ -72,15 +72,11 @@ impl Tx {
     /// # Errors
     /// The storage failed.
     pub async fn claim_scores(&self, scores: &[Score]) -> Result<Vec<Score>, Error> {
-        let mut claimed = Vec::new();
-        for score in scores {
-            let deleted = waiting_score::Entity::delete_by_id(score.outcome)
-                .exec(&self.db)
-                .await?;
-            if deleted.rows_affected == 1 {
-                claimed.push(*score);
-            }
-        }
+        let outcomes = scores.iter().map(|score| score.outcome);
+        let waiting = self.waiting(outcomes).await?;
+        let claimed = scores.iter().filter(|it| waiting.contains_key(&it.outcome));
+        let claimed = claimed.copied().collect();
+        self.forget_waiting(waiting.into_keys().collect()).await?;
         Ok(claimed)
     }
 
@@ -97,7 +93,7 @@ impl Tx {
         let more = old.len() == ROWS_MAX;
         if !old.is_empty() {
             outcome::Entity::delete_many()
-                .filter(outcome::Column::Id.is_in(old))
+                .filter(self.is_one_of(outcome::Column::Id, &old))
                 .exec(&self.db)
                 .await?;
         }
@@ -140,7 +136,7 @@ impl Tx {
         let all = units.len() < ROWS_MAX;
         cohort_unit::Entity::delete_many()
             .filter(cohort_unit::Column::Scope.eq(scope))
-            .filter(cohort_unit::Column::Unit.is_in(units))
+            .filter(self.is_one_of(cohort_unit::Column::Unit, &units))
             .exec(&self.db)
             .await?;
         if all && let Some(rollout) = old.rollout {
