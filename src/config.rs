@@ -1,6 +1,9 @@
 //! The configuration: `DELOS_*` variables, read here and nowhere else, and checked once.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap, fmt::Write as _, net::IpAddr, ops::RangeInclusive, path::PathBuf,
+    time::Duration,
+};
 
 use crate::{
     domain::ids::Environment,
@@ -566,18 +569,17 @@ impl Source {
         self.parsed(name, known).unwrap_or_default()
     }
 
-    fn seconds(&mut self, name: &'static str, range: std::ops::RangeInclusive<u64>) -> Duration {
-        let seconds = self.parsed(name, |text| {
-            text.parse().ok().filter(|seconds| range.contains(seconds))
-        });
-        Duration::from_secs(seconds.unwrap_or_default())
+    fn seconds(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Duration {
+        Duration::from_secs(self.whole(name, range))
     }
 
-    fn hours(&mut self, name: &'static str, range: std::ops::RangeInclusive<u64>) -> Duration {
-        let hours = self.parsed(name, |text| {
-            text.parse().ok().filter(|hours| range.contains(hours))
-        });
-        Duration::from_hours(hours.unwrap_or_default())
+    fn hours(&mut self, name: &'static str, range: RangeInclusive<u64>) -> Duration {
+        Duration::from_hours(self.whole(name, range))
+    }
+
+    fn whole(&mut self, name: &'static str, range: RangeInclusive<u64>) -> u64 {
+        let within = |text: &str| text.parse().ok().filter(|number| range.contains(number));
+        self.parsed(name, within).unwrap_or_default()
     }
 
     fn prompt_endpoint(&mut self) -> Option<String> {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     Timestamp,
-    analysis::{Analysis, Asked, Overall},
+    analysis::{Analysis, Asked, Evidence, Overall, judge},
     deployment::{Deployment, Rollout},
     judgement::{Again, GateResult, Verdict},
     plan::{Plan, Stage},
@@ -169,9 +169,14 @@ fn next_look(deployment: &Deployment, now: Timestamp) -> Option<Timestamp> {
     looks.min()
 }
 
-/// What a rollout's next step asks of its evidence.
+/// What live evidence says of a rollout, for its next step.
 #[must_use]
-pub fn asked(strategy: &Strategy) -> Asked {
+pub fn analyse(strategy: &Strategy, evidence: &Evidence, now: Timestamp) -> Analysis {
+    judge(&strategy.analysis, evidence, asked(strategy), now)
+}
+
+/// What a rollout's next step asks of its evidence.
+fn asked(strategy: &Strategy) -> Asked {
     match strategy.kind {
         StrategyType::Immediate | StrategyType::Gradual => Asked::Step,
         StrategyType::Canary | StrategyType::BlueGreen => Asked::Promotion,

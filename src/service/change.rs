@@ -9,9 +9,9 @@ use super::measure::Measured;
 use crate::{
     domain::{
         Timestamp,
-        analysis::{Analysis, Check, judge},
+        analysis::{Analysis, Check},
         audit::{Caller, Record},
-        decide::{Decision, asked, decide},
+        decide::{self, Decision, decide},
         deployment::Deployment,
         ids::{Actor, PromptId},
         judgement::GateResult,
@@ -242,7 +242,7 @@ pub(super) async fn analyse(
     }
     let evidence = tx.evidence(deployment).await?;
     let strategy = &deployment.strategy;
-    Ok(evidence.map(|evidence| judge(&strategy.analysis, &evidence, asked(strategy), now)))
+    Ok(evidence.map(|evidence| decide::analyse(strategy, &evidence, now)))
 }
 
 async fn insert_made(

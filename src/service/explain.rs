@@ -4,8 +4,8 @@ use super::{Error, Service, deployment_id, error::of_store, not_found};
 use crate::{
     domain::{
         Timestamp,
-        analysis::{Analysis, Check, Overall, Verdict, judge},
-        decide::{Decision, asked, decide},
+        analysis::{Analysis, Check, Overall, Verdict},
+        decide::{self, Decision, decide},
         deployment::Deployment,
         plan::Plan,
         state::Status,
@@ -72,10 +72,9 @@ impl Service {
         };
         let observed = self.store.observed(&deployment).await.map_err(failed)?;
         let analysis = observed.map(|observed| {
-            let strategy = &deployment.strategy;
             // What ended is judged as of its end.
             let at = deployment.completed_at.unwrap_or(now);
-            judge(&strategy.analysis, &observed.evidence, asked(strategy), at)
+            decide::analyse(&deployment.strategy, &observed.evidence, at)
         });
         let decision = decide(&deployment, ahead.as_ref(), analysis.as_ref(), now);
         Ok(explained(deployment, &decision, analysis, now))

@@ -7,7 +7,7 @@ use crate::{
         Timestamp,
         analysis::{Comparison, Expected, Metric, Moments, WithoutEvidence},
         deployment::NewDeployment,
-        plan::Plan,
+        plan::{Plan, Stage},
         strategy::{Strategy, StrategyType},
         traffic::Traffic,
     },
@@ -115,30 +115,24 @@ fn blind(
 /// How many units each stage will have, until it is given up.
 fn expected(strategy: &Strategy, units_a_day: f64) -> Vec<Expected> {
     let plan = Plan::of(strategy);
-    let stages: Vec<_> = plan
-        .stages()
-        .iter()
+    let stages = plan.stages().iter();
+    let mut stages: Vec<_> = stages
         .filter(|stage| stage.percentage < 100)
+        .copied()
         .collect();
-    let last = stages.last().map_or(0, |stage| stage.percentage);
-    let count = stages.len();
-    let hold = strategy.analysis.hold_max;
-    let expected = |(number, percentage, held): (usize, u8, std::time::Duration)| {
-        let held = if number + 1 == count {
-            held + hold
-        } else {
-            held
-        };
-        let units = units_a_day * held.as_secs_f64() / SECONDS_A_DAY;
-        // Who gets the new version later on is no evidence for the old one.
+    let Some(last) = stages.last_mut() else {
+        return Vec::new();
+    };
+    last.hold += strategy.analysis.hold_max;
+    // Who gets the new version later on is no evidence for the old one.
+    let stable = 100 - last.percentage;
+    let expected = |stage: &Stage| {
+        let units = units_a_day * stage.hold.as_secs_f64() / SECONDS_A_DAY;
         let share = |percent: u8| units * f64::from(percent) / 100.0;
         Expected {
-            candidate: share(percentage),
-            stable: share(100 - last),
+            candidate: share(stage.percentage),
+            stable: share(stable),
         }
     };
-    let stages = stages.iter().enumerate();
-    stages
-        .map(|(number, stage)| expected((number, stage.percentage, stage.hold)))
-        .collect()
+    stages.iter().map(expected).collect()
 }

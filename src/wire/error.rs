@@ -160,6 +160,11 @@ pub(super) fn retry_after(error: &Error) -> Option<Duration> {
     }
 }
 
+/// When to try again, as `Retry-After` says it: in whole seconds, rounded up.
+pub(super) fn whole_seconds(after: Duration) -> HeaderValue {
+    HeaderValue::from(after.as_millis().div_ceil(1000) as u64)
+}
+
 /// A failure in REST: RFC 9457. It is written out where the request leaves, which knows its id.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 pub(super) struct Problem {
@@ -240,11 +245,7 @@ impl Problem {
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(after) = self.retry_after {
-            // Whole seconds, rounded up.
-            headers.insert(
-                header::RETRY_AFTER,
-                HeaderValue::from(after.as_millis().div_ceil(1000) as u64),
-            );
+            headers.insert(header::RETRY_AFTER, whole_seconds(after));
         }
         response
     }

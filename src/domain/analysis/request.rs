@@ -78,9 +78,6 @@ impl AnalysisPolicy {
         let default = Self::default();
         let mut read = Reader { violations };
         let (comparisons, limits) = read.metrics(request.metrics).unzip();
-        let units = |read: &mut Reader<'_>, field, asked, default| {
-            read.whole(field, asked, UNITS_MAX, default)
-        };
         let alpha_rollback = read.alpha(
             "alpha_rollback",
             request.alpha_rollback,
@@ -91,19 +88,10 @@ impl AnalysisPolicy {
             request.alpha_advance,
             default.alpha_advance,
         );
-        let least = (default.units_rollback_min, default.units_advance_min);
-        let units_rollback_min = units(
-            &mut read,
-            "min_units_rollback",
-            request.units_rollback_min,
-            least.0,
-        );
-        let units_advance_min = units(
-            &mut read,
-            "min_units_advance",
-            request.units_advance_min,
-            least.1,
-        );
+        let (asked, least) = (request.units_rollback_min, default.units_rollback_min);
+        let units_rollback_min = read.whole("min_units_rollback", asked, UNITS_MAX, least);
+        let (asked, least) = (request.units_advance_min, default.units_advance_min);
+        let units_advance_min = read.whole("min_units_advance", asked, UNITS_MAX, least);
         let hold = default.hold_max.as_secs();
         let hold = read.whole("hold_seconds", request.hold_seconds, HOLD_SECONDS_MAX, hold);
         let provider = request.provider_margin;

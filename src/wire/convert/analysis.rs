@@ -12,7 +12,7 @@ use crate::{
     wire::pb,
 };
 
-use super::{all, time};
+use super::{all, count, time};
 
 impl From<pb::AnalysisPolicy> for PolicyRequest {
     fn from(policy: pb::AnalysisPolicy) -> Self {
@@ -68,7 +68,6 @@ impl From<pb::MetricPolicy> for MetricRequest {
 
 impl From<AnalysisPolicy> for pb::AnalysisPolicy {
     fn from(policy: AnalysisPolicy) -> Self {
-        let whole = |number: u64| i32::try_from(number).unwrap_or(i32::MAX);
         let limits = policy.limits;
         let metrics = policy.comparisons.iter().map(|asked| pb::MetricPolicy {
             metric: pb::Metric::from(asked.metric).into(),
@@ -89,13 +88,13 @@ impl From<AnalysisPolicy> for pb::AnalysisPolicy {
             metrics: metrics.collect(),
             alpha_rollback: policy.alpha_rollback,
             alpha_advance: policy.alpha_advance,
-            min_units_rollback: whole(policy.units_rollback_min),
-            min_units_advance: whole(policy.units_advance_min),
+            min_units_rollback: count(policy.units_rollback_min),
+            min_units_advance: count(policy.units_advance_min),
             without_evidence: without_evidence.into(),
-            hold_seconds: whole(policy.hold_max.as_secs()),
+            hold_seconds: count(policy.hold_max.as_secs()),
             breaker: Some(pb::CircuitBreaker {
-                calls: whole(policy.breaker.calls),
-                failed: whole(policy.breaker.failed),
+                calls: count(policy.breaker.calls),
+                failed: count(policy.breaker.failed),
                 stable_failed_share_max: policy.breaker.stable_failed_share_max,
                 off: policy.breaker.calls == 0,
             }),

@@ -164,7 +164,7 @@ impl From<Strategy> for pb::DeploymentStrategy {
             r#type: kind.into(),
             initial_percentage: strategy.initial_percentage.into(),
             increment: strategy.increment.into(),
-            interval_seconds: i32::try_from(strategy.interval.as_secs()).unwrap_or(i32::MAX),
+            interval_seconds: count(strategy.interval.as_secs()),
             auto_rollback: strategy.auto_rollback,
             rollback_threshold: strategy.rollback_threshold,
             // All traffic at once is judged by nothing.
@@ -302,7 +302,7 @@ impl From<DeploymentPage> for pb::ListDeploymentsResponse {
     fn from(page: DeploymentPage) -> Self {
         Self {
             deployments: all(page.deployments),
-            total_count: i32::try_from(page.total).unwrap_or(i32::MAX),
+            total_count: count(page.total),
         }
     }
 }
@@ -377,7 +377,11 @@ pub(super) fn condition_report(request: pb::ReportGateConditionRequest) -> Condi
     }
 }
 
-fn count(number: u32) -> i32 {
+/// A count on the wire, which has no larger ones than fit.
+fn count<N>(number: N) -> i32
+where
+    i32: TryFrom<N>,
+{
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
@@ -400,7 +404,7 @@ impl From<&Traffic> for pb::Traffic {
 
 /// A staleness on the wire, 0 for none.
 pub(super) fn stale_seconds(staleness: Option<Duration>) -> i32 {
-    staleness.map_or(0, |it| i32::try_from(it.as_secs()).unwrap_or(i32::MAX))
+    staleness.map_or(0, |it| count(it.as_secs()))
 }
 
 impl From<Served> for pb::GetTrafficResponse {

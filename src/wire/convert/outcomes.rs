@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::count;
 use crate::{
     domain::outcome::{OutcomeReport, Refusal, ScoreReport},
     service::Reported,
@@ -64,7 +65,7 @@ impl From<Arm> for pb::DeploymentMetrics {
             avg_latency_ms: metrics.latency_ms,
             error_rate: metrics.error_rate,
             quality_score: metrics.quality,
-            request_count: i32::try_from(metrics.calls).unwrap_or(i32::MAX),
+            request_count: count(metrics.calls),
             unit_count: metrics.units,
             score_count: metrics.scores,
             avg_cost_usd: metrics.cost_usd,
@@ -73,8 +74,4 @@ impl From<Arm> for pb::DeploymentMetrics {
             latency_p99_ms: latency.p99_ms,
         }
     }
-}
-
-fn count(number: usize) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{StatusCode, header};
 use prost::Message;
 use serde::Serialize;
 use tonic::Code;
@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::Refused;
 use crate::{
     service::Error,
-    wire::error::{meaning, message, retry_after},
+    wire::error::{meaning, message, retry_after, whole_seconds},
 };
 
 /// How messages are encoded.
@@ -110,10 +110,8 @@ impl ExportFailure {
         };
         let mut response = encoded(self.status, encoding, &protobuf, &self);
         if let Some(after) = self.retry_after {
-            // Whole seconds, rounded up.
-            let seconds = after.as_millis().div_ceil(1000) as u64;
             let headers = response.headers_mut();
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(header::RETRY_AFTER, whole_seconds(after));
         }
         response
     }
