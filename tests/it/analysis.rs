@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::harness::{
     App, Storage,
     binary::Binary,
-    http, minutes, on_every_storage, settings, until,
+    http, minutes, on_every_storage, on_lasting_storage, settings,
     users::{broken, good, outcome, report, roll_out, roll_out_at, serve, worse},
 };
 
@@ -371,40 +371,23 @@ async fn rolled_back_after_a_kill(storage: Storage) {
         })
         .collect();
     let body = json!({"outcomes": outcomes});
-    let reported = http::post(&service.address, "/v1/outcomes", &body)
-        .await
-        .unwrap();
-    assert_eq!(reported.json()["accepted"], 400);
+    let reported = service.post("/v1/outcomes", body.clone()).await;
+    assert_eq!(reported["accepted"], 400);
     service.kill();
 
     let service = Binary::start(&settings);
     service.wait_until_ready().await;
-    let path = format!("/v1/deployments/{id}");
-    until("it is not rolled back", async || {
-        let answer = http::get(&service.address, &path).await.unwrap();
-        answer.json()["deployment"]["status"] == "DEPLOYMENT_STATUS_ROLLED_BACK"
-    })
-    .await;
+    let is_back = |it: &Value| it["status"] == "DEPLOYMENT_STATUS_ROLLED_BACK";
+    service.deployment_becomes(&id, is_back).await;
     // What was acknowledged is still known.
-    let again = http::post(&service.address, "/v1/outcomes", &body)
-        .await
-        .unwrap();
-    assert_eq!(again.json()["duplicates"], 400);
+    let again = service.post("/v1/outcomes", body).await;
+    assert_eq!(again["duplicates"], 400);
 }
 
-mod what_follows_from_outcomes_follows_after_a_kill {
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn sqlite_file() {
-        rolled_back_after_a_kill(Storage::SqliteFile).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn postgres() {
-        rolled_back_after_a_kill(Storage::Postgres).await;
-    }
-}
+on_lasting_storage!(
+    what_follows_from_outcomes_follows_after_a_kill,
+    rolled_back_after_a_kill
+);
 
 /// Killed again and again while outcomes are reported: what was acknowledged is counted, once.
 async fn counted_once_over_kills(storage: Storage) {
@@ -445,10 +428,7 @@ async fn counted_once_over_kills(storage: Storage) {
     assert!(acknowledged > 5, "{acknowledged} batches in all");
     // The one that broke off is sent again, and all the others too.
     for number in 0..=acknowledged {
-        let answer = http::post(&service.address, "/v1/outcomes", &batch(number))
-            .await
-            .unwrap();
-        let answer = answer.json();
+        let answer = service.post("/v1/outcomes", batch(number)).await;
         let counted = (answer["accepted"].as_i64(), answer["duplicates"].as_i64());
         let is_known = number < acknowledged;
         assert!(
@@ -465,16 +445,7 @@ async fn counted_once_over_kills(storage: Storage) {
     assert_eq!(status["baseline_metrics"]["unit_count"], "50");
 }
 
-mod what_is_acknowledged_is_counted_once_over_kills {
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn sqlite_file() {
-        counted_once_over_kills(Storage::SqliteFile).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn postgres() {
-        counted_once_over_kills(Storage::Postgres).await;
-    }
-}
+on_lasting_storage!(
+    what_is_acknowledged_is_counted_once_over_kills,
+    counted_once_over_kills
+);

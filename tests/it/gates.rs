@@ -13,7 +13,7 @@ use crate::harness::{
     App, Storage,
     binary::Binary,
     eval::{Eval, Fault, run_of},
-    http, on_every_storage, settings, until,
+    http, on_every_storage, on_lasting_storage, settings, until,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -418,30 +418,6 @@ async fn start(
     (Binary::start(&settings), settings)
 }
 
-async fn post(service: &Binary, path: &str, body: Value) -> Value {
-    let json = [("content-type", "application/json")];
-    let body = body.to_string().into();
-    let answer = http::send(&service.address, "POST", path, &json, body)
-        .await
-        .unwrap();
-    assert!(answer.status < 300, "{answer:?}");
-    answer.json()
-}
-
-async fn reaches(service: &Binary, id: &str, expected: &str) {
-    let patience = Instant::now() + PATIENCE;
-    let path = format!("/v1/deployments/{id}");
-    loop {
-        let deployment =
-            http::get(&service.address, &path).await.unwrap().json()["deployment"].clone();
-        if status(&deployment) == expected {
-            return;
-        }
-        assert!(Instant::now() < patience, "{deployment}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 /// Kills the service while it asks, and while the run waits. Each time the next process takes over
 /// when the lease of the one before has ended.
 async fn a_gate_survives_a_kill_in_each_phase(storage: Storage) {
@@ -450,13 +426,13 @@ async fn a_gate_survives_a_kill_in_each_phase(storage: Storage) {
     let files = tempfile::tempdir().unwrap();
     let (service, settings) = start(storage, files.path(), &eval).await;
     service.wait_until_ready().await;
-    post(
-        &service,
-        "/v1/quality-gates",
-        gate(&[score(("dataset_id", "golden-set"))], true),
-    )
-    .await;
-    let created = post(&service, "/v1/deployments", deployment(2)).await;
+    service
+        .post(
+            "/v1/quality-gates",
+            gate(&[score(("dataset_id", "golden-set"))], true),
+        )
+        .await;
+    let created = service.post("/v1/deployments", deployment(2)).await;
     let id = created["deployment"]["id"].as_str().unwrap().to_owned();
     // While it asks.
     until("it is never asked", async || eval.calls() > 0).await;
@@ -468,23 +444,16 @@ async fn a_gate_survives_a_kill_in_each_phase(storage: Storage) {
     service.kill();
     let service = Binary::start(&settings);
     eval.complete(0.95);
-    reaches(&service, &id, "COMPLETED").await;
+    service
+        .deployment_becomes(&id, |it| status(it) == "COMPLETED")
+        .await;
     assert_eq!(eval.started(), 1);
 }
 
-mod a_gate_survives_a_kill_in_each_phase_and_its_run_is_started_once {
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn sqlite_file() {
-        a_gate_survives_a_kill_in_each_phase(Storage::SqliteFile).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn postgres() {
-        a_gate_survives_a_kill_in_each_phase(Storage::Postgres).await;
-    }
-}
+on_lasting_storage!(
+    a_gate_survives_a_kill_in_each_phase_and_its_run_is_started_once,
+    a_gate_survives_a_kill_in_each_phase
+);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rollouts_go_on_while_the_eval_service_takes_every_call_and_answers_none() {
@@ -492,16 +461,16 @@ async fn rollouts_go_on_while_the_eval_service_takes_every_call_and_answers_none
     eval.fault(Fault::Mute);
     let files = tempfile::tempdir().unwrap();
     let (service, _settings) = start(Storage::Memory, files.path(), &eval).await;
-    post(
-        &service,
-        "/v1/quality-gates",
-        gate(&[score(("dataset_id", "golden-set"))], true),
-    )
-    .await;
+    service
+        .post(
+            "/v1/quality-gates",
+            gate(&[score(("dataset_id", "golden-set"))], true),
+        )
+        .await;
     for number in 0..100 {
         let mut body = deployment(2);
         body["environment"] = json!(format!("staging-{number}"));
-        post(&service, "/v1/deployments", body).await;
+        service.post("/v1/deployments", body).await;
     }
     let rollout = json!({
         "prompt_id": "farewell",
@@ -510,9 +479,11 @@ async fn rollouts_go_on_while_the_eval_service_takes_every_call_and_answers_none
         "strategy": {"type": "DEPLOYMENT_TYPE_GRADUAL", "initial_percentage": 25, "increment": 25, "interval_seconds": 1},
         "skip_approval": true,
     });
-    let created = post(&service, "/v1/deployments", rollout).await;
+    let created = service.post("/v1/deployments", rollout).await;
     let id = created["deployment"]["id"].as_str().unwrap();
-    reaches(&service, id, "COMPLETED").await;
+    service
+        .deployment_becomes(id, |it| status(it) == "COMPLETED")
+        .await;
     let path = format!("/v1/deployments/{id}");
     let done = http::get(&service.address, &path).await.unwrap().json();
     let at = |name: &str| {

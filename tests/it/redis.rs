@@ -96,9 +96,7 @@ async fn deploy(service: &Binary, version: i32, strategy: &str) -> Value {
         "strategy": {"type": strategy, "interval_seconds": 3600},
         "skip_approval": true,
     });
-    let json = [("content-type", "application/json")];
-    let body = body.to_string().into();
-    let answer = http::send(&service.address, "POST", "/v1/deployments", &json, body)
+    let answer = http::post(&service.address, "/v1/deployments", &body)
         .await
         .unwrap();
     assert_eq!(answer.status, 201, "{answer:?}");

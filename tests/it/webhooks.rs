@@ -1,9 +1,6 @@
 //! Conditions that are decided outside, by whoever is asked with a signed question.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
@@ -12,7 +9,7 @@ use crate::harness::{
     App, Storage,
     binary::Binary,
     eval::{Eval, run_of},
-    http, on_every_storage, settings, until,
+    http, on_every_storage, on_lasting_storage, settings, until,
     webhook::{Receiver, Reply, SECRET},
 };
 
@@ -412,30 +409,6 @@ async fn start(
     (service, settings)
 }
 
-async fn post(service: &Binary, path: &str, body: Value) -> Value {
-    let json = [("content-type", "application/json")];
-    let body = body.to_string().into();
-    let answer = http::send(&service.address, "POST", path, &json, body).await;
-    let answer = answer.unwrap();
-    assert!(answer.status < 300, "{answer:?}");
-    answer.json()
-}
-
-/// Waits until a deployment is as it should be.
-async fn becomes(service: &Binary, id: &str, is_meant: impl Fn(&Value) -> bool) -> Value {
-    let patience = Instant::now() + Duration::from_secs(30);
-    let path = format!("/v1/deployments/{id}");
-    loop {
-        let answer = http::get(&service.address, &path).await.unwrap();
-        let deployment = answer.json()["deployment"].clone();
-        if is_meant(&deployment) {
-            return deployment;
-        }
-        assert!(Instant::now() < patience, "{deployment}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 /// Kills the service while it waits for the answer, and again once the webhook has taken it on.
 async fn a_question_survives_a_kill(storage: Storage) {
     let receiver = Receiver::start(&[Reply::Mute]).await;
@@ -446,13 +419,10 @@ async fn a_question_survives_a_kill(storage: Storage) {
         ("DELOS_WEBHOOK_ALLOW", allowed.as_str()),
     ];
     let (service, settings) = start(storage, files.path(), &variables).await;
-    post(
-        &service,
-        "/v1/quality-gates",
-        gate(&[condition(&receiver.url("/"))]),
-    )
-    .await;
-    let created = post(&service, "/v1/deployments", deployment()).await;
+    service
+        .post("/v1/quality-gates", gate(&[condition(&receiver.url("/"))]))
+        .await;
+    let created = service.post("/v1/deployments", deployment()).await;
     let id = created["deployment"]["id"].as_str().unwrap().to_owned();
     until("it is never asked", async || !receiver.calls().is_empty()).await;
     service.kill();
@@ -460,7 +430,7 @@ async fn a_question_survives_a_kill(storage: Storage) {
     let service = Binary::start(&settings);
     service.wait_until_ready().await;
     let taken_on = |it: &Value| message(it).contains("has taken it on");
-    becomes(&service, &id, taken_on).await;
+    service.deployment_becomes(&id, taken_on).await;
     service.kill();
     let service = Binary::start(&settings);
     service.wait_until_ready().await;
@@ -481,23 +451,14 @@ async fn a_question_survives_a_kill(storage: Storage) {
         .as_str()
         .unwrap()
         .to_owned();
-    let done = post(&service, &path, json!({"actual": 0.95})).await;
+    let done = service.post(&path, json!({"actual": 0.95})).await;
     assert_eq!(status(&done["deployment"]), "COMPLETED");
 }
 
-mod a_question_survives_a_kill_and_who_has_taken_it_on_is_not_asked_again {
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn sqlite_file() {
-        a_question_survives_a_kill(Storage::SqliteFile).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn postgres() {
-        a_question_survives_a_kill(Storage::Postgres).await;
-    }
-}
+on_lasting_storage!(
+    a_question_survives_a_kill_and_who_has_taken_it_on_is_not_asked_again,
+    a_question_survives_a_kill
+);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_operator_lists_no_more_is_not_called_any_more() {
@@ -509,12 +470,9 @@ async fn what_the_operator_lists_no_more_is_not_called_any_more() {
         ("DELOS_WEBHOOK_ALLOW", allowed.as_str()),
     ];
     let (service, _) = start(Storage::SqliteFile, files.path(), &variables).await;
-    post(
-        &service,
-        "/v1/quality-gates",
-        gate(&[condition(&receiver.url("/"))]),
-    )
-    .await;
+    service
+        .post("/v1/quality-gates", gate(&[condition(&receiver.url("/"))]))
+        .await;
     service.kill();
     // Another listed range does not reach it.
     for (allow, said) in [
@@ -523,9 +481,11 @@ async fn what_the_operator_lists_no_more_is_not_called_any_more() {
     ] {
         variables[1].1 = allow;
         let (service, _) = start(Storage::SqliteFile, files.path(), &variables).await;
-        let created = post(&service, "/v1/deployments", deployment()).await;
+        let created = service.post("/v1/deployments", deployment()).await;
         let id = created["deployment"]["id"].as_str().unwrap();
-        becomes(&service, id, |it| message(it).contains(said)).await;
+        service
+            .deployment_becomes(id, |it| message(it).contains(said))
+            .await;
         service.kill();
     }
     assert!(receiver.calls().is_empty());
@@ -570,16 +530,13 @@ async fn rollouts_go_on_while_a_webhook_takes_every_call_and_answers_none() {
         ("DELOS_WEBHOOK_ALLOW", allowed.as_str()),
     ];
     let (service, _) = start(Storage::Memory, files.path(), &variables).await;
-    post(
-        &service,
-        "/v1/quality-gates",
-        gate(&[condition(&receiver.url("/"))]),
-    )
-    .await;
+    service
+        .post("/v1/quality-gates", gate(&[condition(&receiver.url("/"))]))
+        .await;
     for number in 0..100 {
         let mut body = deployment();
         body["environment"] = json!(format!("staging-{number}"));
-        post(&service, "/v1/deployments", body).await;
+        service.post("/v1/deployments", body).await;
     }
     let rollout = json!({
         "prompt_id": "farewell",
@@ -588,9 +545,11 @@ async fn rollouts_go_on_while_a_webhook_takes_every_call_and_answers_none() {
         "strategy": {"type": "DEPLOYMENT_TYPE_GRADUAL", "initial_percentage": 25, "increment": 25, "interval_seconds": 1},
         "skip_approval": true,
     });
-    let created = post(&service, "/v1/deployments", rollout).await;
+    let created = service.post("/v1/deployments", rollout).await;
     let id = created["deployment"]["id"].as_str().unwrap();
-    let done = becomes(&service, id, |it| status(it) == "COMPLETED").await;
+    let done = service
+        .deployment_becomes(id, |it| status(it) == "COMPLETED")
+        .await;
     let at = |name: &str| {
         let text = done[name].as_str().unwrap();
         text.parse::<chrono::DateTime<chrono::Utc>>().unwrap()

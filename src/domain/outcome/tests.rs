@@ -200,6 +200,12 @@ fn the_same_version_again_is_told_apart_by_where_its_users_lie() {
 
 const UNIT: Uuid = Uuid::from_u128(7);
 
+/// A stage of the rollout of version 2, at a share.
+fn stage(share: u8, revision: i64) -> Cohort {
+    let traffic = traffic(1, Some((2, share)), revision);
+    Cohort::of(&traffic, now(), now(), Limits::default())
+}
+
 fn known(error: bool, quality: Option<f64>) -> Known {
     Known {
         error,
@@ -219,18 +225,8 @@ fn of(sums: &HashMap<Group, Sums>, cohort: &Cohort, side: Side) -> Sums {
 
 #[test]
 fn a_unit_that_changes_sides_is_taken_out_and_not_counted_again() {
-    let first = Cohort::of(
-        &traffic(1, Some((2, 10)), 5),
-        now(),
-        now(),
-        Limits::default(),
-    );
-    let second = Cohort::of(
-        &traffic(1, Some((2, 50)), 6),
-        now(),
-        now(),
-        Limits::default(),
-    );
+    let first = stage(10, 5);
+    let second = stage(50, 6);
     let mut fold = Fold::default();
     fold.call(
         &first,
@@ -268,18 +264,8 @@ fn a_unit_that_changes_sides_is_taken_out_and_not_counted_again() {
 
 #[test]
 fn a_late_score_counts_where_its_unit_does() {
-    let first = Cohort::of(
-        &traffic(1, Some((2, 10)), 5),
-        now(),
-        now(),
-        Limits::default(),
-    );
-    let second = Cohort::of(
-        &traffic(1, Some((2, 50)), 6),
-        now(),
-        now(),
-        Limits::default(),
-    );
+    let first = stage(10, 5);
+    let second = stage(50, 6);
     let mut fold = Fold::default();
     fold.call(
         &first,
@@ -350,7 +336,7 @@ proptest! {
         calls in prop::collection::vec((0..20_u128, any::<bool>(), prop::option::of(0.0..=1.0_f64)), 1..200),
         cut in 0..200_usize,
     ) {
-        let cohort = Cohort::of(&traffic(1, Some((2, 10)), 5), now(), now(), Limits::default());
+        let cohort = stage(10, 5);
         let (mut tallies, mut all) = (HashMap::new(), [UnitSums::default(); 4]);
         let (first, second) = calls.split_at(cut.min(calls.len()));
         for batch in [first, second] {

@@ -392,11 +392,11 @@ async fn both_runs_survive_a_kill_between_them(storage: Storage) {
     let files = tempfile::tempdir().unwrap();
     let (service, settings) = start(storage, files.path(), &eval).await;
     service.wait_until_ready().await;
-    let first = post(&service, "/v1/deployments", deployment(1)).await;
+    let first = service.post("/v1/deployments", deployment(1)).await;
     assert_eq!(status(&first["deployment"]), "COMPLETED");
     let gate = gate(&[score_beside(0.05)], true);
-    post(&service, "/v1/quality-gates", gate).await;
-    let created = post(&service, "/v1/deployments", deployment(2)).await;
+    service.post("/v1/quality-gates", gate).await;
+    let created = service.post("/v1/deployments", deployment(2)).await;
     let id = created["deployment"]["id"].as_str().unwrap().to_owned();
     until("no run is started", async || eval.started() > 0).await;
     service.kill();
@@ -407,20 +407,13 @@ async fn both_runs_survive_a_kill_between_them(storage: Storage) {
     for run in eval.runs() {
         eval.complete_by(&run.id, results(300, 0.9, 0.9));
     }
-    reaches(&service, &id, "COMPLETED").await;
+    service
+        .deployment_becomes(&id, |it| status(it) == "COMPLETED")
+        .await;
     assert_eq!(eval.started(), 2);
 }
 
-mod both_runs_survive_a_kill_between_them_and_are_started_once {
-    use super::*;
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn sqlite_file() {
-        both_runs_survive_a_kill_between_them(Storage::SqliteFile).await;
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn postgres() {
-        both_runs_survive_a_kill_between_them(Storage::Postgres).await;
-    }
-}
+on_lasting_storage!(
+    both_runs_survive_a_kill_between_them_and_are_started_once,
+    both_runs_survive_a_kill_between_them
+);

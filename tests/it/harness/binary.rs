@@ -10,6 +10,8 @@ use std::{
 
 use serde_json::Value;
 
+use super::http;
+
 /// A running process of the service. Killed when it is dropped.
 pub(crate) struct Binary {
     child: Child,
@@ -79,6 +81,32 @@ impl Binary {
     /// Waits until the service says that it is ready.
     pub(crate) async fn wait_until_ready(&self) {
         super::wait_until_ready(&self.address).await;
+    }
+
+    /// Posts JSON, and expects that it is taken.
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
+        let answer = http::post(&self.address, path, &body).await.unwrap();
+        assert!(answer.status < 300, "{answer:?}");
+        answer.json()
+    }
+
+    /// Waits until a deployment is as it should be.
+    pub(crate) async fn deployment_becomes(
+        &self,
+        id: &str,
+        is_meant: impl Fn(&Value) -> bool,
+    ) -> Value {
+        let path = format!("/v1/deployments/{id}");
+        let patience = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = http::get(&self.address, &path).await.unwrap();
+            let deployment = answer.json()["deployment"].clone();
+            if is_meant(&deployment) {
+                return deployment;
+            }
+            assert!(Instant::now() < patience, "{deployment}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// SIGKILL.

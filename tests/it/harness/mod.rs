@@ -82,6 +82,26 @@ macro_rules! on_every_storage {
 }
 pub(crate) use on_every_storage;
 
+/// Runs a test, a function of the storage, on each one that outlives a process.
+macro_rules! on_lasting_storage {
+    ($name:ident, $test:ident $(,)?) => {
+        mod $name {
+            use super::*;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn sqlite_file() {
+                $test(Storage::SqliteFile).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn postgres() {
+                $test(Storage::Postgres).await;
+            }
+        }
+    };
+}
+pub(crate) use on_lasting_storage;
+
 /// The service, running in this process.
 pub(crate) struct App {
     pub(crate) clock: ManualClock,
