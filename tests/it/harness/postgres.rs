@@ -54,13 +54,23 @@ pub(crate) async fn connect(settings: &Settings) -> PgConnection {
         .unwrap()
 }
 
-/// Closes the database of a service, and cuts its sessions.
+/// Closes the database of a service, cuts its sessions, and waits until they have ended: a session
+/// that is told to end while it is on its way in or idle does so a moment later.
 pub(crate) async fn turn_away(settings: &Settings) {
     let name = &settings["DELOS_DB_NAME"];
     run(format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).await;
-    run(format!(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-    ))
+    let mut admin = PgConnection::connect_with(&options("postgres"))
+        .await
+        .unwrap();
+    let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+    super::until("a session does not end", async || {
+        let told = sqlx::query_scalar::<_, bool>(sessions)
+            .bind(name)
+            .fetch_all(&mut admin)
+            .await
+            .unwrap();
+        told.is_empty()
+    })
     .await;
 }
 
