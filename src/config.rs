@@ -8,6 +8,7 @@ use std::{
 use crate::{
     domain::ids::Environment,
     evidence::webhook,
+    faults::Faults,
     store::{Backend, Postgres, SslMode},
     telemetry::{self, LogFormat, LogLevel, Otlp},
     wire::Origins,
@@ -40,6 +41,8 @@ pub struct Config {
     pub webhooks: webhook::Settings,
     /// Where Redis is, which replicas that share a database may use.
     pub redis_url: Secret,
+    /// What is to go wrong on purpose.
+    pub faults: Faults,
     /// Variables that look like ours and are not.
     pub unknown: Vec<String>,
 }
@@ -110,6 +113,13 @@ const fn variable(
         about,
     }
 }
+
+/// `<point>:<arrival>`: where the process crashes, in builds with faults.
+#[cfg(feature = "faults")]
+const FAULT_CRASH: &str = "DELOS_FAULT_CRASH";
+/// Bugs to switch on, in builds with faults.
+#[cfg(feature = "faults")]
+const FAULT_BUGS: &str = "DELOS_FAULT_BUGS";
 
 const SECONDS: &str = "a whole number of seconds, 0 to 86400";
 
@@ -372,6 +382,7 @@ impl Source {
             prompt_endpoint: self.prompt_endpoint(),
             webhooks: self.webhooks(),
             redis_url: self.redis_url(),
+            faults: self.faults(),
             unknown: self.unknown(),
         }
     }
@@ -530,11 +541,34 @@ impl Source {
         path.filter(|path| !path.as_os_str().is_empty())
     }
 
+    #[cfg(not(feature = "faults"))]
+    fn faults(&self) -> Faults {
+        Faults::default()
+    }
+
+    #[cfg(feature = "faults")]
+    fn faults(&mut self) -> Faults {
+        let given = |name| self.values.get(name).map_or("", String::as_str);
+        let plan = crate::faults::ProcessPlan::parse(given(FAULT_CRASH), given(FAULT_BUGS));
+        match plan {
+            Ok(plan) => Faults::by(std::sync::Arc::new(plan)),
+            Err(bad) => {
+                self.bad.push(BadValue {
+                    name: FAULT_CRASH,
+                    value: bad.to_string(),
+                    takes: "<point>:<arrival>",
+                });
+                Faults::default()
+            }
+        }
+    }
+
     fn unknown(&self) -> Vec<String> {
         let known = |name: &&String| {
             VARIABLES
                 .iter()
                 .any(|variable| variable.name == name.as_str())
+                || cfg!(feature = "faults") && name.starts_with("DELOS_FAULT_")
         };
         self.values
             .keys()

@@ -7,12 +7,13 @@
 //!            wire ──┐             ┌──▶ traffic ──▶ store ──┐
 //!                   ├──▶ service ──┤                        ├──▶ domain
 //!     reconciler ───┘             └──▶ evidence ───────────┘
-//!   run, server and cli compose; nothing imports them; clock, config and telemetry are leaves
+//!   run, server and cli compose; nothing imports them; clock, config, faults and telemetry are leaves
 //! ```
 
 pub mod domain; // what a deployment is and how it moves: pure
 
 pub mod clock; // time as a value
+pub mod faults; // crashes and bugs made on purpose; nothing in a release
 pub mod telemetry; // logs, metrics, traces
 
 pub mod store; // where deployments are kept; the only module that knows SQL

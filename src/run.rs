@@ -114,6 +114,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         _ = term.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
+    let store = store.with_faults(config.faults.clone());
     let server = Server::bind(&config, store, cache, Arc::clone(&telemetry)).await?;
     if let Some(cached) = cached {
         server.service().traffic().fill_unproven(cached);

@@ -9,8 +9,12 @@ use super::{
 };
 use crate::{
     domain::{audit::Caller, deployment::Deployment},
+    faults::Bug,
     store::{self, Claim, Tx},
 };
+
+/// How long [`Bug::SkipsFence`] takes between reading and writing.
+const UNFENCED: Duration = Duration::from_millis(500);
 
 /// How a claim ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,7 +52,7 @@ impl Service {
         claim: &Claim,
         deployment: &Deployment,
     ) -> Result<Advanced, store::Error> {
-        let measured = self.measure(claim, deployment).await;
+        let measured = self.measure(claim, deployment).await?;
         self.advance_by(claim, Some(measured)).await
     }
 
@@ -58,11 +62,15 @@ impl Service {
         measured: Option<Measured>,
     ) -> Result<Advanced, store::Error> {
         let (claim, timeout) = (claim.clone(), self.gate_timeout);
+        let read_before = self.read_before(&claim).await?;
         let ended = self
             .store
             .write(move |tx| {
                 let (claim, measured) = (claim.clone(), measured.clone());
-                store::boxed(async move { advance_within(tx, &claim, timeout, measured).await })
+                let read_before = read_before.clone();
+                store::boxed(async move {
+                    advance_within(tx, &claim, timeout, measured, read_before).await
+                })
             })
             .await;
         match ended {
@@ -76,6 +84,17 @@ impl Service {
             Err(error) => Err(error),
         }
     }
+
+    /// What the bug [`Bug::SkipsFence`] acts on: the deployment as it was a while before the
+    /// transaction. Without that bug there is nothing that is read before.
+    async fn read_before(&self, claim: &Claim) -> Result<Option<Deployment>, store::Error> {
+        if !self.store.faults().has(Bug::SkipsFence) {
+            return Ok(None);
+        }
+        let read = self.store.deployment(claim.deployment_id).await?;
+        tokio::time::sleep(UNFENCED).await;
+        Ok(read)
+    }
 }
 
 async fn advance_within(
@@ -83,8 +102,10 @@ async fn advance_within(
     claim: &Claim,
     gate_timeout: Duration,
     measured: Option<Measured>,
+    read_before: Option<Deployment>,
 ) -> Result<Ended, store::Error> {
-    let Some(deployment) = tx.hold_deployment(claim.deployment_id).await? else {
+    let held = tx.hold_deployment(claim.deployment_id).await?;
+    let Some(deployment) = read_before.or(held) else {
         return Err(store::Error::Corrupt {
             table: "deployment_work",
             what: format!("no deployment {}", claim.deployment_id),

@@ -10,15 +10,17 @@ use crate::{
     domain::{
         Timestamp,
         analysis::{Analysis, Check},
-        audit::{Caller, Record},
+        audit::{Action, Caller, Record},
         decide::{self, Decision, decide},
         deployment::Deployment,
         ids::{Actor, PromptId},
         judgement::GateResult,
         lifecycle::{Denied, Gates},
         outcome::Cohort,
+        state::Verb,
         traffic::Traffic,
     },
+    faults::Bug,
     store::{self, Claim, Tx},
 };
 
@@ -120,6 +122,8 @@ impl Change {
                 .act(decision, now)
                 .map_err(|denied| impossible(self.deployment.id, &denied))?;
             let Some(record) = record else { return Ok(()) };
+            let is_doubled =
+                record.action == Action::Verb(Verb::Step) && tx.faults().has(Bug::DoublesStep);
             let checks = analysis.map(|analysis| analysis.checks).unwrap_or_default();
             let has_evidence = checks.iter().any(Check::has_seen_anything);
             self.has_new_evidence |= has_evidence;
@@ -129,6 +133,7 @@ impl Change {
             let record = checks.fold(record, |record, check| {
                 record.with(check.subject.detail(), check.on_record())
             });
+            self.records.extend(is_doubled.then(|| record.clone()));
             self.records.push(record);
         }
         Err(store::Error::Corrupt {

@@ -21,6 +21,7 @@ use crate::{
         violation::Violations,
     },
     evidence::{Look, NoAnswer, Results, Wanted},
+    faults::Point,
     store::{self, Claim},
 };
 
@@ -53,16 +54,22 @@ pub(super) struct Measured {
 
 impl Service {
     /// Looks for the evidence that the gates of a claimed deployment wait for.
-    pub(super) async fn measure(&self, claim: &Claim, deployment: &Deployment) -> Measured {
+    pub(super) async fn measure(
+        &self,
+        claim: &Claim,
+        deployment: &Deployment,
+    ) -> Result<Measured, store::Error> {
+        self.store.faults().at(Point::EvidenceBefore).await?;
         let (mut measurements, asked) = tokio::join!(
             self.look_for_runs(claim, deployment),
             self.ask_webhooks(claim, deployment)
         );
         measurements.extend(asked);
-        Measured {
+        self.store.faults().at(Point::EvidenceAfter).await?;
+        Ok(Measured {
             from_version: deployment.from_version,
             measurements,
-        }
+        })
     }
 
     async fn look_for_runs(&self, claim: &Claim, deployment: &Deployment) -> Vec<Measurement> {

@@ -18,7 +18,7 @@ use sqlx::{
 use tokio_util::task::TaskTracker;
 
 use super::{PoolGauge, Store, error::Error};
-use crate::clock::Clock;
+use crate::{clock::Clock, faults::Faults};
 
 /// Longest wait for a connection of a pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -192,6 +192,7 @@ fn store(pools: [DatabaseConnection; 3], clock: Clock, lock: Option<Arc<File>>) 
         reader,
         background,
         clock,
+        faults: Faults::default(),
         transactions: TaskTracker::new(),
         is_open: Arc::default(),
         hint_pending: Arc::default(),

@@ -2,6 +2,8 @@
 
 use sea_orm::{DbErr, RuntimeErr, SqlErr};
 
+use crate::faults::Lost;
+
 /// A failure of the storage.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,6 +36,12 @@ impl Error {
     /// Whether trying the whole transaction again may succeed.
     pub(super) fn is_worth_a_retry(&self) -> bool {
         matches!(self, Self::Conflict)
+    }
+}
+
+impl From<Lost> for Error {
+    fn from(lost: Lost) -> Self {
+        Self::Unavailable(DbErr::Conn(RuntimeErr::Internal(lost.to_string())))
     }
 }
 

@@ -7,9 +7,13 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::{Store, Tx, deployments::status, entity::event, error::Error};
-use crate::domain::{
-    audit::{Action, Caller, Event, Record},
-    deployment::Deployment,
+use crate::{
+    domain::{
+        audit::{Action, Caller, Event, Record},
+        deployment::Deployment,
+        state::Verb,
+    },
+    faults::{Bug, Point},
 };
 
 /// Which events to list.
@@ -83,6 +87,18 @@ impl Store {
 }
 
 impl Tx {
+    /// The number of the last event of a deployment: where [`Bug::SkipsFence`] goes on.
+    async fn last_event(&self, deployment_id: Uuid) -> Result<i64, Error> {
+        let last: Option<Option<i64>> = event::Entity::find()
+            .select_only()
+            .column_as(event::Column::Sequence.max(), "last")
+            .filter(event::Column::DeploymentId.eq(deployment_id))
+            .into_tuple()
+            .one(&self.db)
+            .await?;
+        Ok(last.flatten().unwrap_or_default())
+    }
+
     /// Puts events of a deployment on record, numbered from `first`. The deployment's own count is
     /// stored with it.
     ///
@@ -95,14 +111,24 @@ impl Tx {
         records: Vec<Record>,
         caller: &Caller,
     ) -> Result<(), Error> {
+        self.faults.at(Point::EventBefore).await?;
+        let first = if self.faults.has(Bug::SkipsFence) {
+            self.last_event(deployment.id).await? + 1
+        } else {
+            first
+        };
+        let loses_steps = self.faults.has(Bug::LosesEvent);
         let rows = (first..)
             .zip(records)
+            .filter(|(_, record)| !(loses_steps && record.action == Action::Verb(Verb::Step)))
             .map(|(sequence, record)| row(deployment, sequence, record, caller))
             .collect::<Result<Vec<_>, _>>()?;
-        event::Entity::insert_many(rows)
-            .exec_without_returning(&self.db)
-            .await?;
-        Ok(())
+        if !rows.is_empty() {
+            event::Entity::insert_many(rows)
+                .exec_without_returning(&self.db)
+                .await?;
+        }
+        Ok(self.faults.at(Point::EventAfter).await?)
     }
 }
 

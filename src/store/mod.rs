@@ -22,7 +22,11 @@ use sea_orm::{
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use crate::{clock::Clock, domain::Timestamp};
+use crate::{
+    clock::Clock,
+    domain::Timestamp,
+    faults::{Bug, Faults, Point},
+};
 
 mod answers;
 mod connect;
@@ -62,6 +66,7 @@ pub struct Store {
     /// The reconciler's own connections, so that a storm of requests can't starve it.
     background: DatabaseConnection,
     clock: Clock,
+    faults: Faults,
     /// Transactions under way, which a stop waits for.
     transactions: TaskTracker,
     /// Whether the schema is known to be up to date. Until then nothing is read or written.
@@ -76,6 +81,7 @@ pub struct Store {
 pub struct Tx {
     db: DatabaseTransaction,
     clock: Clock,
+    faults: Faults,
 }
 
 impl Store {
@@ -94,6 +100,18 @@ impl Store {
     #[must_use]
     pub fn closed(server: &Postgres, clock: Clock) -> Self {
         connect::closed(server, clock)
+    }
+
+    /// The same storage, where faults are made on purpose.
+    #[must_use]
+    pub fn with_faults(self, faults: Faults) -> Self {
+        Self { faults, ..self }
+    }
+
+    /// The faults that are made on purpose.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     /// Brings the schema up to date, and opens the store for use.
@@ -193,10 +211,12 @@ impl Store {
             sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
             ..Default::default()
         };
+        self.faults.at(Point::BeginBefore).await?;
         let db = self.writer()?.begin_with_options(options).await?;
         let tx = Tx {
             db,
             clock: self.clock.clone(),
+            faults: self.faults.clone(),
         };
         let value = match work(&tx).await {
             Ok(value) => value,
@@ -206,7 +226,12 @@ impl Store {
                 return Err(error);
             }
         };
+        self.faults.at(Point::CommitBefore).await?;
+        if self.faults.has(Bug::AcknowledgesEarly) && rand::rng().random_ratio(1, 20) {
+            return Ok(value);
+        }
         tx.db.commit().await?;
+        self.faults.at(Point::CommitAfter).await?;
         Ok(value)
     }
 
@@ -256,6 +281,12 @@ impl Store {
 }
 
 impl Tx {
+    /// The faults that are made on purpose.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
     /// The storage's time at this moment.
     ///
     /// # Errors

@@ -20,10 +20,13 @@ use super::{
     entity::{traffic, traffic_revision},
     error::Error,
 };
-use crate::domain::{
-    Timestamp,
-    ids::{Environment, PromptId},
-    traffic::{Candidate, Stable, Traffic},
+use crate::{
+    domain::{
+        Timestamp,
+        ids::{Environment, PromptId},
+        traffic::{Candidate, Stable, Traffic},
+    },
+    faults::{Bug, Point},
 };
 
 /// The channel on which replicas hint at changes. A hint holds a lock of the whole database while
@@ -95,13 +98,21 @@ impl Store {
         if self.hint_pending.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (db, pending) = (self.background.clone(), Arc::clone(&self.hint_pending));
+        let (store, pending) = (self.clone(), Arc::clone(&self.hint_pending));
         self.transactions.spawn(async move {
             pending.store(false, Ordering::Release);
-            if let Err(error) = db.execute_unprepared(&format!("NOTIFY {CHANNEL}")).await {
+            if let Err(error) = store.notify().await {
                 tracing::debug!(%error, "the other replicas learn of a change by their poll");
             }
         });
+    }
+
+    async fn notify(&self) -> Result<(), Error> {
+        self.faults.at(Point::NotifyBefore).await?;
+        self.background
+            .execute_unprepared(&format!("NOTIFY {CHANNEL}"))
+            .await?;
+        Ok(self.faults.at(Point::NotifyAfter).await?)
     }
 
     /// Passes on what other replicas hint at, until it is told to stop. Where hints can't be had
@@ -182,6 +193,9 @@ impl Tx {
     /// # Errors
     /// The storage failed.
     pub async fn put_traffic(&self, after: &mut Traffic, now: Timestamp) -> Result<(), Error> {
+        if after.candidate.is_none() && self.faults.has(Bug::ForgetsTraffic) {
+            return Ok(());
+        }
         let first = traffic_revision::ActiveModel {
             environment: Set(after.environment.to_string()),
             revision: Set(1),

@@ -9,8 +9,9 @@ use std::{
 const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &["domain"]),
     ("clock", &["domain"]),
+    ("faults", &[]),
     ("telemetry", &[]),
-    ("store", &["store", "domain", "clock"]),
+    ("store", &["store", "domain", "clock", "faults"]),
     (
         "traffic",
         &["traffic", "store", "domain", "clock", "telemetry"],
@@ -23,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "traffic",
             "store",
             "domain",
+            "faults",
             "telemetry",
         ],
     ),
@@ -34,7 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "config",
-        &["domain", "evidence", "store", "telemetry", "wire"],
+        &["domain", "evidence", "faults", "store", "telemetry", "wire"],
     ),
 ];
 
