@@ -78,6 +78,7 @@ where
             Err(why) => Ended::Refused(why),
         });
     };
+    tx.hold_key(once.key).await?;
     let now = tx.now().await?;
     if let Some(first) = tx.first_answer(once.key, now).await? {
         return Ok(match once.answer_of(first) {

@@ -2,7 +2,8 @@
 
 use chrono::TimeDelta;
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _,
+    ActiveValue::Set, ColumnTrait as _, ConnectionTrait, DbBackend, EntityTrait as _,
+    QueryFilter as _,
 };
 use uuid::Uuid;
 
@@ -51,6 +52,24 @@ impl Store {
 }
 
 impl Tx {
+    /// Holds a key until the transaction ends, before anything that belongs to a deployment: who does
+    /// the same at the same moment waits here, and then finds the answer. Where it waited only later,
+    /// for the deployment, it would find that changed, and be refused what was done for it.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn hold_key(&self, key: Uuid) -> Result<(), Error> {
+        // SQLite has one writer.
+        if self.db.get_database_backend() == DbBackend::Postgres {
+            let (number, _) = key.as_u64_pair();
+            let number = number.cast_signed();
+            self.db
+                .execute_unprepared(&format!("SELECT pg_advisory_xact_lock({number})"))
+                .await?;
+        }
+        Ok(())
+    }
+
     /// What was answered under a key; none where nothing was, or a day ago.
     ///
     /// # Errors
