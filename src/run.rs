@@ -14,15 +14,12 @@ use crate::{
     cli::{Cli, Command},
     clock::Clock,
     config::Config,
-    server::{self, Server, Stop},
+    server::{self, DATABASE_PATIENCE, Server, Stop},
     store::{Backend, OpenError, Store},
     telemetry::Telemetry,
     traffic::{Cache, Cached},
     wire::openapi,
 };
-
-/// How long a start waits for a database that does not answer yet.
-const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why a command ended badly, for the operator.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -115,7 +112,11 @@ async fn serve(config: Config) -> Result<(), Failure> {
         _ = interrupt.recv() => return Ok(()),
     };
     let store = store.with_faults(config.faults.clone());
-    let server = Server::bind(&config, store, cache, Arc::clone(&telemetry)).await?;
+    let server = tokio::select! {
+        bound = Server::bind(&config, store, cache, Arc::clone(&telemetry)) => bound?,
+        _ = term.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     if let Some(cached) = cached {
         server.service().traffic().fill_unproven(cached);
     }

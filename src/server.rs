@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hyper::{body::Incoming, service::service_fn};
@@ -50,6 +50,8 @@ const RESETS_MAX: (usize, usize) = (20, 1024);
 const FINISH: Duration = Duration::from_secs(15);
 /// How often it is looked whether the storage answers.
 const CHECK: Duration = Duration::from_secs(1);
+/// How long a start waits for a database that does not answer yet.
+pub(crate) const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +134,21 @@ pub fn cache(config: &Config) -> Result<Option<Cache>, redis::RedisError> {
     }
 }
 
+/// Fills the traffic table. A database that breaks off now is waited for, as one that does not
+/// answer yet.
+async fn fill(service: &Service) -> Result<(), store::Error> {
+    let since = Instant::now();
+    loop {
+        match service.traffic().refresh(service.store()).await {
+            Err(store::Error::Unavailable(error)) if since.elapsed() < DATABASE_PATIENCE => {
+                tracing::warn!(%error, "the traffic table can't be read yet; waiting for the database");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            filled => return filled,
+        }
+    }
+}
+
 impl Server {
     /// Listens, and puts together what is served.
     ///
@@ -170,7 +187,7 @@ impl Server {
         let (service, collector) = Service::new(store, metrics, config.gate_timeout, sources);
         // Where it does not answer yet, the table is the cache's until it does.
         if service.store().is_open() {
-            service.traffic().refresh(service.store()).await?;
+            fill(&service).await?;
         }
         let readiness = Readiness::new(config.telemetry.service_version.clone());
         let router = wire::router(wire::Routes {
@@ -244,7 +261,8 @@ impl Server {
             Arc::clone(&self.hint),
             self.stop_tasks.clone(),
         ));
-        tracing::info!(address = %self.address, "serving");
+        let replica = self.service.replica();
+        tracing::info!(address = %self.address, %replica, "serving");
         let graceful = GracefulShutdown::new();
         let mut stop = self.stop.0.subscribe();
         self.accept_until(&graceful, async {

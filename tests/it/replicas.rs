@@ -10,6 +10,7 @@ use delos_deploy::wire::pb::{
     audit_service_client::AuditServiceClient, deploy_service_client::DeployServiceClient,
 };
 use migration::{Migrator, MigratorTrait as _};
+use sqlx::Connection as _;
 use tonic::transport::Channel;
 
 use crate::harness::{Storage, audit, binary::Binary, postgres, settings};
@@ -187,6 +188,32 @@ async fn a_replica_that_stops_leaves_its_work_to_the_others_at_once() {
     while !has_ended(&replicas[0].address, &id).await {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// The database breaks off between a replica's first look at it and its second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_starts_waits_for_a_database_that_breaks_off() {
+    let files = tempfile::tempdir().unwrap();
+    let settings = settings(Storage::Postgres, files.path()).await;
+    Binary::start(&settings).kill();
+    let mut database = postgres::connect(&settings).await;
+    let mut held = database.begin().await.unwrap();
+    // Longer than a statement waits for a lock.
+    sqlx::query("LOCK TABLE traffic_revisions")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let start = tokio::task::spawn_blocking({
+        let settings = settings.clone();
+        move || Binary::start(&settings)
+    });
+    tokio::time::sleep(Duration::from_millis(3500)).await;
+    assert!(
+        !start.is_finished(),
+        "it serves a table that it could not read"
+    );
+    held.commit().await.unwrap();
+    start.await.unwrap().wait_until_ready().await;
 }
 
 /// Starts replicas at the same moment.
