@@ -11,6 +11,8 @@ mod architecture;
 mod cli;
 mod connect;
 mod convergence;
+#[cfg(feature = "faults")]
+mod crashes;
 mod flagd;
 mod gates;
 mod grpcurl;

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::mpsc::{self, RecvTimeoutError},
     time::{Duration, Instant},
 };
 
@@ -34,6 +34,11 @@ pub(crate) fn command(settings: &BTreeMap<String, String>) -> Command {
 impl Binary {
     /// Starts the service and waits until it listens.
     pub(crate) fn start(settings: &BTreeMap<String, String>) -> Self {
+        Self::try_start(settings).unwrap_or_else(|status| panic!("it ended with {status}"))
+    }
+
+    /// Starts the service and waits until it listens, or has ended.
+    pub(crate) fn try_start(settings: &BTreeMap<String, String>) -> Result<Self, ExitStatus> {
         let mut child = command(settings).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (send, lines) = mpsc::channel();
@@ -48,24 +53,31 @@ impl Binary {
             address: String::new(),
             lines,
         };
-        let line = binary.wait_for_line(|line| line["message"] == "serving");
-        binary.address = line["address"].as_str().unwrap().to_owned();
-        binary
+        match binary.next_line(|line| line["message"] == "serving") {
+            Ok(line) => {
+                binary.address = line["address"].as_str().unwrap().to_owned();
+                Ok(binary)
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(binary.wait()),
+            Err(RecvTimeoutError::Timeout) => panic!("the service does not listen"),
+        }
     }
 
     /// The next log line that is meant.
     pub(crate) fn wait_for_line(&mut self, is_meant: impl Fn(&Value) -> bool) -> Value {
+        self.next_line(is_meant)
+            .expect("the service says what is waited for")
+    }
+
+    fn next_line(&mut self, is_meant: impl Fn(&Value) -> bool) -> Result<Value, RecvTimeoutError> {
         let until = Instant::now() + Duration::from_secs(30);
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let line = self
-                .lines
-                .recv_timeout(left)
-                .expect("the service says what is waited for");
+            let line = self.lines.recv_timeout(left)?;
             let line: Value =
                 serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
             if is_meant(&line) {
-                return line;
+                return Ok(line);
             }
         }
     }
