@@ -179,9 +179,14 @@ impl Reconciler {
             store::Error::Unavailable(_) => {
                 tracing::warn!(%error, %deployment_id, "a deployment was not moved")
             }
+            // The storage has given the alarm, once.
+            store::Error::Corrupt(_) => {
+                tracing::debug!(%error, %deployment_id, "work on a deployment is set aside");
+                return self.put_off_by(claim, store::SET_ASIDE).await;
+            }
             store::Error::Conflict
             | store::Error::Fenced
-            | store::Error::Corrupt { .. }
+            | store::Error::Impossible(_)
             | store::Error::Panicked
             | store::Error::Internal(_) => {
                 tracing::error!(%error, %deployment_id, ?delay, "a deployment can't be moved; it is tried again later")

@@ -12,6 +12,7 @@ use super::{
     plan::{Plan, Stage},
     state::Status,
     strategy::{Strategy, StrategyType},
+    traffic::Traffic,
 };
 
 /// What is to be done next.
@@ -58,8 +59,22 @@ pub struct Ahead {
     pub id: Uuid,
     /// Its version.
     pub version: i32,
-    /// Its status.
-    pub status: Status,
+    /// Its status; none where its row can't be read, so that it may be in any.
+    pub status: Option<Status>,
+}
+
+impl Ahead {
+    /// A rollout of which only what is served tells: its deployment can't be found where it belongs.
+    #[must_use]
+    pub fn by_traffic(deployment: &Deployment, traffic: &Traffic) -> Option<Self> {
+        let candidate = traffic.candidate.as_ref();
+        let other = candidate.filter(|candidate| candidate.deployment_id != deployment.id)?;
+        Some(Self {
+            id: other.deployment_id,
+            version: other.version,
+            status: None,
+        })
+    }
 }
 
 /// How often a deployment that waits in line looks whether its turn has come, though the end of
@@ -105,7 +120,9 @@ fn start_or_wait(ahead: Option<&Ahead>, now: Timestamp) -> Decision {
             until: now + LINE_CHECK,
             why: Some(format!(
                 "its gates have passed; waiting for deployment {} (version {}, {}) to end",
-                ahead.id, ahead.version, ahead.status
+                ahead.id,
+                ahead.version,
+                ahead.status.map_or("which can't be read", Status::as_str)
             )),
         },
     }

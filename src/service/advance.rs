@@ -106,10 +106,11 @@ async fn advance_within(
 ) -> Result<Ended, store::Error> {
     let held = tx.hold_deployment(claim.deployment_id).await?;
     let Some(deployment) = read_before.or(held) else {
-        return Err(store::Error::Corrupt {
-            table: "deployment_work",
-            what: format!("no deployment {}", claim.deployment_id),
-        });
+        let why = format!(
+            "there is work on deployment {}, which does not exist",
+            claim.deployment_id
+        );
+        return Err(store::Error::Impossible(why));
     };
     let now = tx.now().await?.max(deployment.updated_at);
     let served = tx

@@ -11,7 +11,7 @@ use crate::{
         Timestamp,
         analysis::{Analysis, Check},
         audit::{Action, Caller, Record},
-        decide::{self, Decision, decide},
+        decide::{self, Ahead, Decision, decide},
         deployment::Deployment,
         ids::{Actor, PromptId},
         judgement::GateResult,
@@ -112,7 +112,8 @@ impl Change {
         self.compare_anew(gate_timeout, now);
         for _ in 0..TRANSITIONS_MAX {
             let ahead = if self.deployment.is_in_line() {
-                tx.ahead_of(&self.deployment).await?
+                let ahead = tx.ahead_of(&self.deployment).await?;
+                ahead.or_else(|| Ahead::by_traffic(&self.deployment, &self.traffic))
             } else {
                 None
             };
@@ -136,10 +137,8 @@ impl Change {
             self.records.extend(is_doubled.then(|| record.clone()));
             self.records.push(record);
         }
-        Err(store::Error::Corrupt {
-            table: "deployments",
-            what: format!("deployment {} does not settle", self.deployment.id),
-        })
+        let why = format!("deployment {} does not settle", self.deployment.id);
+        Err(store::Error::Impossible(why))
     }
 
     /// Does what is decided; returns no record where there is nothing to do now.
@@ -266,10 +265,8 @@ async fn insert_made(
 
 /// A decision that the machine forbids would be a bug; it must change nothing.
 fn impossible(id: Uuid, denied: &Denied) -> store::Error {
-    store::Error::Corrupt {
-        table: "deployments",
-        what: format!("deployment {id}: decided what its status forbids: {denied}"),
-    }
+    let why = format!("deployment {id}: decided what its status forbids: {denied}");
+    store::Error::Impossible(why)
 }
 
 /// The gates that a deployment of the prompt is bound to when they begin to be judged.

@@ -56,6 +56,18 @@ pub enum Error {
     /// More than a limit allows.
     #[error("{0}")]
     TooMany(String),
+    /// What was asked for is there, and can't be read.
+    #[error(
+        "the row {key} of {table} can't be read: {what}; it is set aside until an operator has put it right"
+    )]
+    CorruptRow {
+        /// The table.
+        table: &'static str,
+        /// What the row belongs to.
+        key: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// Something this depends on does not answer.
     #[error("{what} is unavailable; retry")]
     Unavailable {
@@ -82,6 +94,7 @@ impl Error {
             Self::KeyUsed => "IDEMPOTENCY_KEY_USED",
             Self::Busy(_) => "BUSY",
             Self::TooMany(_) => "LIMIT_REACHED",
+            Self::CorruptRow { .. } => "CORRUPT_ROW",
             Self::Unavailable { .. } => "UNAVAILABLE",
             Self::Internal => "INTERNAL",
         }
@@ -122,8 +135,14 @@ pub(super) fn of_store(error: &store::Error, what: &'static str, id: impl Into<S
                 retry_after: Duration::from_secs(1),
             }
         }
+        // Its alarm has been given.
+        store::Error::Corrupt(corrupt) => Error::CorruptRow {
+            table: corrupt.table,
+            key: corrupt.key.clone(),
+            what: corrupt.what.clone(),
+        },
         store::Error::Fenced
-        | store::Error::Corrupt { .. }
+        | store::Error::Impossible(_)
         | store::Error::Panicked
         | store::Error::Internal(_) => {
             tracing::error!(%error, "a request failed");

@@ -61,24 +61,17 @@ impl Service {
         let checked = size.zip(after);
         let (size, after) = violations.finish(checked).map_err(Error::Invalid)?;
         let failed = |error| of_store(&error, "deployment", &query.deployment_id);
-        // One more than asked for tells whether there is a next page.
-        let mut events = self
-            .store
-            .events(&filter, after, size + 1)
-            .await
-            .map_err(failed)?;
+        let page = self.store.events(&filter, after, size).await;
+        let (events, next) = page.map_err(failed)?;
         // Every deployment has events; where none are found there may be no such deployment.
-        if let Some(id) = filter.deployment_id.filter(|_| events.is_empty())
+        if let Some(id) = filter
+            .deployment_id
+            .filter(|_| events.is_empty() && next.is_none())
             && self.store.deployment(id).await.map_err(failed)?.is_none()
         {
             return Err(not_found(&query.deployment_id));
         }
-        let more = u64::try_from(events.len()).unwrap_or(u64::MAX) > size;
-        if more {
-            events.pop();
-        }
-        let last = events.last().filter(|_| more);
-        let next_page_token = last.map_or_else(String::new, |event| write_token(query, event));
+        let next_page_token = next.map_or_else(String::new, |next| write_token(query, next));
         Ok(EventPage {
             events,
             next_page_token,
@@ -111,13 +104,12 @@ fn filter(query: &EventQuery, violations: &mut Violations) -> Result<EventFilter
     })
 }
 
-/// A page token is the place of the last event and a checksum over the filters, so that a token
+/// A page token is the place where the page before ended and a checksum over the filters, so that a token
 /// is not mistaken for one of another query. It gives no access that the query would not.
-fn write_token(query: &EventQuery, last: &Event) -> String {
-    let place = if query.deployment_id.is_empty() {
-        format!("i{}", last.id.simple())
-    } else {
-        format!("s{}", last.sequence)
+fn write_token(query: &EventQuery, next: EventCursor) -> String {
+    let place = match next {
+        EventCursor::Id(id) => format!("i{}", id.simple()),
+        EventCursor::Sequence(sequence) => format!("s{sequence}"),
     };
     format!("{place}.{:016x}", checksum(query, &place))
 }

@@ -5,7 +5,7 @@ use crate::{
     domain::{
         Timestamp,
         analysis::{Analysis, Check, Overall, Verdict},
-        decide::{self, Decision, decide},
+        decide::{self, Ahead, Decision, decide},
         deployment::Deployment,
         plan::Plan,
         state::Status,
@@ -66,7 +66,11 @@ impl Service {
         let deployment = deployment.map_err(failed)?.ok_or_else(|| not_found(id))?;
         let now = self.store.now().await.map_err(failed)?;
         let ahead = if deployment.is_in_line() {
-            self.store.ahead_of(&deployment).await.map_err(failed)?
+            let (prompt, environment) = (&deployment.prompt_id, &deployment.environment);
+            let served = self.store.traffic(prompt, environment).await;
+            let served = served.map_err(failed)?;
+            let ahead = self.store.ahead_of(&deployment).await.map_err(failed)?;
+            ahead.or_else(|| Ahead::by_traffic(&deployment, &served))
         } else {
             None
         };

@@ -85,7 +85,7 @@ impl Service {
 }
 
 async fn create_within(tx: &Tx, gate: &Gate) -> Result<Result<Gate, TooMany>, store::Error> {
-    if tx.gates(&gate.prompt_id).await?.len() >= GATES_PER_PROMPT_MAX {
+    if tx.gate_count(&gate.prompt_id).await? >= GATES_PER_PROMPT_MAX as u64 {
         return Ok(Err(TooMany));
     }
     let gate = Gate {

@@ -95,6 +95,7 @@ impl Service {
         sources: Sources,
     ) -> (Self, Collector) {
         let (inbox, waiting) = outcomes::inbox();
+        metrics.observe_set_aside(store.set_aside());
         let service = Self(Arc::new(Inner {
             store,
             wake: Arc::new(Notify::new()),

@@ -174,6 +174,7 @@ impl Service {
                 store::boxed(async move {
                     let scores = tx.claim_scores(&scores).await?;
                     let taken = tx.take_in(&[], &scores).await?;
+                    tx.return_scores(&scores, &taken).await?;
                     make_due(tx, &taken).await
                 })
             })
@@ -194,7 +195,13 @@ async fn make_due(tx: &Tx, taken: &TakenIn) -> Result<bool, store::Error> {
     // From the others nothing follows but in time.
     for deployment in deployments.iter().filter(|it| it.strategy.auto_rollback) {
         let now = tx.now().await?.max(deployment.updated_at);
-        let analysis = analyse(tx, deployment, now).await?;
+        let analysis = match analyse(tx, deployment, now).await {
+            Ok(analysis) => analysis,
+            // Nothing follows for a rollout whose evidence can't be read; the others go on, and who
+            // claims it says why it does not.
+            Err(store::Error::Corrupt(_) | store::Error::Internal(_)) => continue,
+            Err(error) => return Err(error),
+        };
         match decide(deployment, None, analysis.as_ref(), now) {
             Decision::Rest | Decision::Wait { .. } => {}
             Decision::PassGates

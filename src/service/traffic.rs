@@ -62,7 +62,7 @@ impl Service {
     ) -> Result<Split, Error> {
         // What is known has a good name; only what is not known needs to be looked at closer.
         let Some(traffic) = self.traffic.get(environment, prompt_id) else {
-            return Err(why_nothing(environment, prompt_id));
+            return Err(self.why_nothing(environment, prompt_id));
         };
         check_targeting_key(targeting_key)?;
         let assignment = assign(&traffic, targeting_key, preview);
@@ -109,7 +109,7 @@ impl Service {
     pub fn split(&self, environment: &str, prompt_id: &str) -> Result<Served, Error> {
         let traffic = self.traffic.get(environment, prompt_id);
         Ok(Served {
-            traffic: traffic.ok_or_else(|| why_nothing(environment, prompt_id))?,
+            traffic: traffic.ok_or_else(|| self.why_nothing(environment, prompt_id))?,
             staleness: self.traffic.staleness(),
         })
     }
@@ -145,6 +145,23 @@ impl Service {
         let name = violations.finish(name).map_err(Error::Invalid)?;
         Ok(self.traffic.watch(name.as_str(), revision))
     }
+
+    /// Why there is nothing of these names: they are no names, what is served can't be read, or nothing
+    /// is.
+    fn why_nothing(&self, environment: &str, prompt_id: &str) -> Error {
+        let mut violations = Violations::default();
+        violations.take("environment", Environment::parse(environment));
+        violations.take("prompt_id", PromptId::parse(prompt_id));
+        match violations.finish(Some(())) {
+            // Another version by guess would be worse than none.
+            Ok(()) if self.traffic.is_unreadable(environment, prompt_id) => Error::Unavailable {
+                what: "the row that says what is served of this prompt",
+                retry_after: Duration::from_secs(60),
+            },
+            Ok(()) => nothing_served(environment, prompt_id),
+            Err(violations) => Error::Invalid(violations),
+        }
+    }
 }
 
 fn check_environment(environment: &str) -> Result<Environment, Error> {
@@ -161,17 +178,6 @@ fn check_targeting_key(targeting_key: &str) -> Result<(), Error> {
     let mut violations = Violations::default();
     violations.check_length("targeting_key", targeting_key, TARGETING_KEY_MAX);
     violations.finish(Some(())).map_err(Error::Invalid)
-}
-
-/// Why there is nothing of these names: they are no names, or nothing is served.
-fn why_nothing(environment: &str, prompt_id: &str) -> Error {
-    let mut violations = Violations::default();
-    violations.take("environment", Environment::parse(environment));
-    violations.take("prompt_id", PromptId::parse(prompt_id));
-    match violations.finish(Some(())) {
-        Ok(()) => nothing_served(environment, prompt_id),
-        Err(violations) => Error::Invalid(violations),
-    }
 }
 
 fn nothing_served(environment: &str, prompt_id: &str) -> Error {

@@ -17,7 +17,7 @@ use sqlx::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{PoolGauge, Store, error::Error};
+use super::{PoolGauge, Store, aside::Aside, error::Error};
 use crate::{clock::Clock, faults::Faults};
 
 /// Longest wait for a connection of a pool.
@@ -193,6 +193,7 @@ fn store(pools: [DatabaseConnection; 3], clock: Clock, lock: Option<Arc<File>>) 
         background,
         clock,
         faults: Faults::default(),
+        aside: Aside::default(),
         transactions: TaskTracker::new(),
         is_open: Arc::default(),
         hint_pending: Arc::default(),

@@ -1,34 +1,34 @@
 //! Deployments with what belongs to them: strategy, rollout, metadata, gate results.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    time::Duration,
-};
+mod read;
+
+use std::collections::BTreeSet;
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait as _, ConnectionTrait, EntityTrait as _, ExprTrait as _, PaginatorTrait as _,
-    QueryFilter as _, QueryOrder as _, QuerySelect as _, Select,
+    ColumnTrait as _, ConnectionTrait, DbErr, EntityTrait as _, ExprTrait as _,
+    PaginatorTrait as _, QueryFilter as _, QueryOrder as _, QuerySelect as _, QueryTrait as _,
+    Select,
     sea_query::{Expr, LockType, OnConflict},
 };
 use uuid::Uuid;
 
 use super::{
     Store, Tx,
-    entity::{deployment, details, metadata, rollout, strategy},
+    aside::Each,
+    entity::{deployment, metadata, rollout, strategy},
     error::Error,
-    gates::gate_results,
     policy,
 };
 use crate::{
-    domain::{
-        decide::Ahead,
-        deployment::{Deployment, Rollout},
-        ids::{Environment, PromptId},
-        state::Status,
-        strategy::{Strategy, StrategyType},
-    },
+    domain::{decide::Ahead, deployment::Deployment, state::Status, strategy::StrategyType},
     faults::Bug,
+};
+use read::load;
+
+const DEPLOYMENTS: Each = Each {
+    table: "deployments",
+    key: &["id"],
 };
 
 /// Which deployments to list.
@@ -48,8 +48,9 @@ impl Store {
     /// # Errors
     /// The storage failed.
     pub async fn deployment(&self, id: Uuid) -> Result<Option<Deployment>, Error> {
-        let found = load(self.reader()?, deployment::Entity::find_by_id(id)).await;
-        Ok(found?.pop())
+        let one = deployment::Entity::find_by_id(id);
+        let mut found = load(self.reader()?, &self.aside, one).await?;
+        Ok(found.pop().transpose()?)
     }
 
     /// Who stands before a deployment in line; see [`Tx::ahead_of`].
@@ -60,7 +61,8 @@ impl Store {
         ahead_of(self.reader()?, deployment).await
     }
 
-    /// The deployments that match, the newest first, and how many match in all.
+    /// The deployments that match, the newest first, and how many match in all. Those that can't be
+    /// read are counted and left out.
     ///
     /// # Errors
     /// The storage failed.
@@ -77,7 +79,8 @@ impl Store {
             .order_by_desc(deployment::Column::Id)
             .limit(limit)
             .offset(offset);
-        Ok((load(self.reader()?, page).await?, total))
+        let found = load(self.reader()?, &self.aside, page).await?;
+        Ok((found.into_iter().filter_map(Result::ok).collect(), total))
     }
 }
 
@@ -112,12 +115,14 @@ impl Tx {
         if held.is_none() {
             return Ok(None);
         }
-        let found = load(&self.db, deployment::Entity::find_by_id(id)).await;
-        Ok(found?.pop())
+        let one = deployment::Entity::find_by_id(id);
+        let mut found = load(&self.db, &self.aside, one).await?;
+        Ok(found.pop().transpose()?)
     }
 
     /// Who stands before a deployment in line: the one that is rolling out to its prompt and
-    /// environment, or an older one whose gates have passed too. Hold the traffic before asking.
+    /// environment, one that may be, since its status can't be read, or an older one whose gates have
+    /// passed too. Hold the traffic before asking.
     ///
     /// # Errors
     /// The storage failed.
@@ -125,7 +130,7 @@ impl Tx {
         ahead_of(&self.db, deployment).await
     }
 
-    /// Deployments as they are, without holding them; those of them that there are.
+    /// Deployments as they are, without holding them; those of them that there are and can be read.
     ///
     /// # Errors
     /// The storage failed.
@@ -134,7 +139,9 @@ impl Tx {
             return Ok(Vec::new());
         }
         let wanted = deployment::Column::Id.is_in(ids.iter().copied());
-        load(&self.db, deployment::Entity::find().filter(wanted)).await
+        let wanted = deployment::Entity::find().filter(wanted);
+        let found = load(&self.db, &self.aside, wanted).await?;
+        Ok(found.into_iter().filter_map(Result::ok).collect())
     }
 
     /// Stores a new deployment with all that belongs to it.
@@ -248,6 +255,7 @@ async fn ahead_of<C: ConnectionTrait>(
     deployment: &Deployment,
 ) -> Result<Option<Ahead>, Error> {
     let rolling_out = deployment::Column::Status.eq(Status::InProgress.as_str());
+    let unknown = deployment::Column::Status.is_not_in(Status::ALL.map(Status::as_str));
     let older =
         deployment::Column::CreatedAt
             .lt(deployment.created_at)
@@ -258,26 +266,34 @@ async fn ahead_of<C: ConnectionTrait>(
         .eq(Status::PendingGates.as_str())
         .and(deployment::Column::GatesPassed.eq(true))
         .and(older);
-    let row = deployment::Entity::find()
+    // Only what names it: of a row that can't be read as a whole that much is enough.
+    let first = deployment::Entity::find()
+        .select_only()
+        .columns([
+            deployment::Column::Id,
+            deployment::Column::ToVersion,
+            deployment::Column::Status,
+        ])
         .filter(deployment::Column::PromptId.eq(deployment.prompt_id.as_str()))
         .filter(deployment::Column::Environment.eq(deployment.environment.as_str()))
         .filter(deployment::Column::Id.ne(deployment.id))
-        .filter(rolling_out.or(waiting))
+        .filter(rolling_out.or(waiting).or(unknown))
         // IN_PROGRESS sorts before PENDING_GATES.
         .order_by_asc(deployment::Column::Status)
         .order_by_asc(deployment::Column::CreatedAt)
         .order_by_asc(deployment::Column::Id)
         .limit(1)
-        .one(db)
-        .await?;
-    row.map(|row| {
-        Ok(Ahead {
-            id: row.id,
-            version: row.to_version,
-            status: status("deployments", &row.status)?,
-        })
-    })
-    .transpose()
+        .into_query();
+    let Some(row) = db.query_one(&first).await? else {
+        return Ok(None);
+    };
+    let named = |error: DbErr| DEPLOYMENTS.corrupt(&row, "", error.to_string());
+    let name: String = row.try_get("", "status").map_err(named)?;
+    Ok(Some(Ahead {
+        id: row.try_get("", "id").map_err(named)?,
+        version: row.try_get("", "to_version").map_err(named)?,
+        status: status(&name).ok(),
+    }))
 }
 
 fn row(deployment: &Deployment) -> deployment::ActiveModel {
@@ -319,127 +335,6 @@ fn strategy_row(deployment: &Deployment) -> strategy::ActiveModel {
     }
 }
 
-/// Reads deployments with what belongs to them, in the order of the query.
-async fn load<C: ConnectionTrait>(
-    db: &C,
-    query: Select<deployment::Entity>,
-) -> Result<Vec<Deployment>, Error> {
-    let rows = query
-        .find_also_related(details::Entity)
-        .find_also_related(rollout::Entity)
-        .all(db)
-        .await?;
-    let gated: Vec<Uuid> = rows
-        .iter()
-        .filter(|(_, details, _)| details.as_ref().is_some_and(|row| row.has_gates))
-        .map(|(row, ..)| row.id)
-        .collect();
-    let mut gates = if gated.is_empty() {
-        HashMap::new()
-    } else {
-        gate_results(db, &gated).await?
-    };
-    rows.into_iter()
-        .map(|(row, details, rollout)| {
-            let id = row.id;
-            let details = details.ok_or_else(|| Error::Corrupt {
-                table: "deployment_strategies",
-                what: format!("no row for deployment {id}"),
-            })?;
-            let strategy = read_strategy(&details)?;
-            let mut deployment = read(row, strategy, rollout.as_ref())?;
-            deployment.metadata = read_metadata(details.metadata)?;
-            deployment.gates = gates.remove(&id).unwrap_or_default();
-            Ok(deployment)
-        })
-        .collect()
-}
-
-fn read_metadata(object: Option<serde_json::Value>) -> Result<BTreeMap<String, String>, Error> {
-    // Without an entry PostgreSQL makes no object, and SQLite an empty one.
-    let object = object.map(serde_json::from_value).transpose();
-    let object = object.map_err(|error| Error::Corrupt {
-        table: "deployment_metadata",
-        what: error.to_string(),
-    })?;
-    Ok(object.unwrap_or_default())
-}
-
-fn read(
-    row: deployment::Model,
-    strategy: Strategy,
-    rollout: Option<&rollout::Model>,
-) -> Result<Deployment, Error> {
-    let corrupt = |what| Error::Corrupt {
-        table: "deployments",
-        what,
-    };
-    Ok(Deployment {
-        id: row.id,
-        prompt_id: PromptId::parse(&row.prompt_id).map_err(corrupt)?,
-        environment: Environment::parse(&row.environment).map_err(corrupt)?,
-        from_version: row.from_version,
-        from_version_proven: row.from_version_proven,
-        to_version: row.to_version,
-        strategy,
-        status: status("deployments", &row.status)?,
-        status_message: row.status_message,
-        warning: row.warning,
-        gates: Vec::new(),
-        gates_passed: row.gates_passed,
-        gates_due_at: row.gates_due_at,
-        rollout: rollout.map(read_rollout).transpose()?,
-        created_at: row.created_at,
-        started_at: row.started_at,
-        completed_at: row.completed_at,
-        created_by: row.created_by,
-        approved_by: row.approved_by,
-        metadata: BTreeMap::new(),
-        updated_at: row.updated_at,
-        revision: row.revision,
-        event_count: row.event_count,
-    })
-}
-
-fn read_strategy(row: &details::Model) -> Result<Strategy, Error> {
-    const TABLE: &str = "deployment_strategies";
-    let kinds = [
-        StrategyType::Immediate,
-        StrategyType::Gradual,
-        StrategyType::Canary,
-        StrategyType::BlueGreen,
-    ];
-    let corrupt = |what| Error::Corrupt { table: TABLE, what };
-    let kind = kinds
-        .into_iter()
-        .find(|kind| strategy_name(*kind) == row.r#type);
-    let seconds = u64::try_from(row.interval_seconds)
-        .map_err(|_| corrupt(format!("interval_seconds {}", row.interval_seconds)))?;
-    Ok(Strategy {
-        kind: kind.ok_or_else(|| corrupt(format!("type '{}'", row.r#type)))?,
-        initial_percentage: percent(TABLE, row.initial_percentage)?,
-        increment: percent(TABLE, row.increment)?,
-        interval: Duration::from_secs(seconds),
-        auto_rollback: row.auto_rollback,
-        rollback_threshold: row.rollback_threshold,
-        analysis: policy::read(row.analysis.clone(), row.rollback_threshold)?,
-    })
-}
-
-fn read_rollout(row: &rollout::Model) -> Result<Rollout, Error> {
-    const TABLE: &str = "deployment_rollouts";
-    Ok(Rollout {
-        stage: usize::try_from(row.stage).map_err(|_| Error::Corrupt {
-            table: TABLE,
-            what: format!("stage {}", row.stage),
-        })?,
-        current_percentage: percent(TABLE, row.current_percentage)?,
-        target_percentage: percent(TABLE, row.target_percentage)?,
-        last_increment_at: row.last_increment_at,
-        next_increment_at: row.next_increment_at,
-    })
-}
-
 fn strategy_name(kind: StrategyType) -> &'static str {
     match kind {
         StrategyType::Immediate => "IMMEDIATE",
@@ -449,22 +344,16 @@ fn strategy_name(kind: StrategyType) -> &'static str {
     }
 }
 
-pub(super) fn status(table: &'static str, name: &str) -> Result<Status, Error> {
+pub(super) fn status(name: &str) -> Result<Status, String> {
     Status::ALL
         .into_iter()
         .find(|status| status.as_str() == name)
-        .ok_or_else(|| Error::Corrupt {
-            table,
-            what: format!("status '{name}'"),
-        })
+        .ok_or_else(|| format!("status '{name}'"))
 }
 
-pub(super) fn percent(table: &'static str, percent: i16) -> Result<u8, Error> {
+pub(super) fn percent(percent: i16) -> Result<u8, String> {
     u8::try_from(percent)
         .ok()
         .filter(|percent| *percent <= 100)
-        .ok_or_else(|| Error::Corrupt {
-            table,
-            what: format!("percentage {percent}"),
-        })
+        .ok_or_else(|| format!("percentage {percent}"))
 }

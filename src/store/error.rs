@@ -17,19 +17,29 @@ pub enum Error {
     #[error("the claim on the deployment has passed on")]
     Fenced,
     /// A row holds what the service never writes.
-    #[error("{table} holds a row that can't be read: {what}")]
-    Corrupt {
-        /// The table.
-        table: &'static str,
-        /// What is wrong with it.
-        what: String,
-    },
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+    /// What was decided can't be done: a bug of ours. Nothing was changed.
+    #[error("{0}")]
+    Impossible(String),
     /// The write panicked; nothing was changed.
     #[error("a write panicked")]
     Panicked,
     /// Anything else: a bug of ours.
     #[error("the storage refused: {0}")]
     Internal(#[source] DbErr),
+}
+
+/// A row that holds what the service never writes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the row {key} of {table} can't be read: {what}")]
+pub struct Corrupt {
+    /// The table.
+    pub table: &'static str,
+    /// What the row belongs to: an id, or the names of a prompt and an environment.
+    pub key: String,
+    /// What is wrong with it.
+    pub what: String,
 }
 
 impl Error {

@@ -2,11 +2,17 @@
 
 use sea_orm::{
     ActiveValue::Set, ColumnTrait as _, EntityTrait as _, QueryFilter as _, QueryOrder as _,
-    QuerySelect as _,
+    QuerySelect as _, Select,
 };
 use uuid::Uuid;
 
-use super::{Store, Tx, deployments::status, entity::event, error::Error};
+use super::{
+    Store, Tx,
+    aside::Each,
+    deployments::status,
+    entity::event,
+    error::{Corrupt, Error},
+};
 use crate::{
     domain::{
         audit::{Action, Caller, Event, Record},
@@ -14,6 +20,11 @@ use crate::{
         state::Verb,
     },
     faults::{Bug, Point},
+};
+
+const EVENTS: Each = Each {
+    table: "deployment_events",
+    key: &["id"],
 };
 
 /// Which events to list.
@@ -41,7 +52,8 @@ pub enum EventCursor {
 }
 
 impl Store {
-    /// Up to `limit` events after `after`.
+    /// Up to `limit` events after `after`, and where the next page begins; none where there is no
+    /// more. Those that can't be read are left out, so that a page may be short of them.
     ///
     /// # Errors
     /// The storage failed.
@@ -50,27 +62,52 @@ impl Store {
         filter: &EventFilter,
         after: Option<EventCursor>,
         limit: u64,
-    ) -> Result<Vec<Event>, Error> {
-        let mut query = event::Entity::find().limit(limit);
-        if let Some(id) = filter.deployment_id {
-            query = query
-                .filter(event::Column::DeploymentId.eq(id))
-                .order_by_asc(event::Column::Sequence);
-        } else {
-            query = query.order_by_desc(event::Column::Id);
-        }
-        query = match after {
+    ) -> Result<(Vec<Event>, Option<EventCursor>), Error> {
+        // One more than asked for tells whether there is a next page.
+        let query = filter.apply(event::Entity::find().limit(limit + 1));
+        let query = match after {
             Some(EventCursor::Sequence(sequence)) => {
                 query.filter(event::Column::Sequence.gt(sequence))
             }
             Some(EventCursor::Id(id)) => query.filter(event::Column::Id.lt(id)),
             None => query,
         };
+        // What a row says may be of no meaning, and it still has its place.
+        let placed = |row: event::Model| {
+            let place = match filter.deployment_id {
+                Some(_) => EventCursor::Sequence(row.sequence),
+                None => EventCursor::Id(row.id),
+            };
+            Ok((place, read(row)))
+        };
+        let mut rows = EVENTS.read(self.reader()?, query, placed).await?;
+        let more = u64::try_from(rows.len()).unwrap_or(u64::MAX) > limit;
+        if more {
+            rows.pop();
+        }
+        let last = rows.iter().rev().flatten().next();
+        let next = last.map(|(place, _)| *place).filter(|_| more);
+        let events = rows.into_iter().map(|row| row?.1).collect();
+        let events = self
+            .aside
+            .leave_out(EVENTS.table, events, |event| event.id.to_string());
+        Ok((events, next))
+    }
+}
+
+impl EventFilter {
+    fn apply(&self, query: Select<event::Entity>) -> Select<event::Entity> {
+        let mut query = match self.deployment_id {
+            Some(id) => query
+                .filter(event::Column::DeploymentId.eq(id))
+                .order_by_asc(event::Column::Sequence),
+            None => query.order_by_desc(event::Column::Id),
+        };
         let texts = [
-            (event::Column::PromptId, filter.prompt_id.as_deref()),
-            (event::Column::Environment, filter.environment.as_deref()),
-            (event::Column::Actor, filter.actor.as_deref()),
-            (event::Column::Action, filter.action.map(Action::as_str)),
+            (event::Column::PromptId, self.prompt_id.as_deref()),
+            (event::Column::Environment, self.environment.as_deref()),
+            (event::Column::Actor, self.actor.as_deref()),
+            (event::Column::Action, self.action.map(Action::as_str)),
         ];
         for (column, value) in texts {
             if let Some(value) = value {
@@ -78,11 +115,6 @@ impl Store {
             }
         }
         query
-            .all(self.reader()?)
-            .await?
-            .into_iter()
-            .map(read)
-            .collect()
     }
 }
 
@@ -138,10 +170,8 @@ fn row(
     record: Record,
     caller: &Caller,
 ) -> Result<event::ActiveModel, Error> {
-    let details = serde_json::to_value(record.details).map_err(|error| Error::Corrupt {
-        table: "deployment_events",
-        what: error.to_string(),
-    })?;
+    let details = serde_json::to_value(record.details)
+        .map_err(|error| Error::Impossible(error.to_string()))?;
     let system = Caller::system();
     let actor = if record.by_system {
         &system.actor
@@ -165,25 +195,24 @@ fn row(
     })
 }
 
-fn read(row: event::Model) -> Result<Event, Error> {
-    let corrupt = |what: String| Error::Corrupt {
-        table: "deployment_events",
+fn read(row: event::Model) -> Result<Event, Corrupt> {
+    let id = row.id;
+    let corrupt = |what: String| Corrupt {
+        table: EVENTS.table,
+        key: id.to_string(),
         what,
     };
+    let action = Action::parse(&row.action);
+    let from = row.from_status.as_deref().map(status).transpose();
     Ok(Event {
-        id: row.id,
+        id,
         deployment_id: row.deployment_id,
         sequence: row.sequence,
         at: row.at,
         actor: row.actor,
-        action: Action::parse(&row.action)
-            .ok_or_else(|| corrupt(format!("action '{}'", row.action)))?,
-        from: row
-            .from_status
-            .as_deref()
-            .map(|name| status("deployment_events", name))
-            .transpose()?,
-        to: status("deployment_events", &row.to_status)?,
+        action: action.ok_or_else(|| corrupt(format!("action '{}'", row.action)))?,
+        from: from.map_err(corrupt)?,
+        to: status(&row.to_status).map_err(corrupt)?,
         reason: row.reason,
         request_id: row.request_id,
         details: serde_json::from_value(row.details).map_err(|error| corrupt(error.to_string()))?,

@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use super::{
     Store, Tx,
+    aside::Aside,
     entity::{cohort, cohort_latencies, cohort_sums, metrics, outcome},
-    error::Error,
-    outcomes::{Quantiles, quantiles, read_cohort, read_side, side_name, sums_of},
+    error::{Corrupt, Error},
+    outcomes::{COHORTS, Quantiles, quantiles, read_cohort, read_side, side_name, sums_of},
 };
 use crate::domain::{
     Timestamp,
@@ -22,6 +23,8 @@ use crate::domain::{
     ids::{Environment, PromptId},
     outcome::{Cohort, Metrics, Side, Sums},
 };
+
+const SUMS: &str = "cohort_sums";
 
 /// How many calls of the version that is replaced the circuit breaker looks at, at most.
 const BESIDE_MAX: u64 = 1000;
@@ -78,7 +81,7 @@ impl Store {
     /// # Errors
     /// The storage failed.
     pub async fn observed(&self, deployment: &Deployment) -> Result<Option<Observed>, Error> {
-        observed(self.reader()?, deployment).await
+        observed(self.reader()?, &self.aside, deployment).await
     }
 
     /// What was reported of an environment today and yesterday, as if a day, and of the version that it
@@ -129,7 +132,7 @@ impl Tx {
     /// # Errors
     /// The storage failed.
     pub async fn observed(&self, deployment: &Deployment) -> Result<Option<Observed>, Error> {
-        observed(&self.db, deployment).await
+        observed(&self.db, &self.aside, deployment).await
     }
 
     /// What a rollout is judged by; none where it has not begun.
@@ -137,7 +140,7 @@ impl Tx {
     /// # Errors
     /// The storage failed.
     pub async fn evidence(&self, deployment: &Deployment) -> Result<Option<Evidence>, Error> {
-        let seen = seen(&self.db, deployment).await?;
+        let seen = seen(&self.db, &self.aside, deployment).await?;
         Ok(seen.map(|seen| seen.evidence))
     }
 
@@ -174,9 +177,10 @@ impl Tx {
 
 async fn observed<C: ConnectionTrait>(
     db: &C,
+    aside: &Aside,
     deployment: &Deployment,
 ) -> Result<Option<Observed>, Error> {
-    let Some(seen) = seen(db, deployment).await? else {
+    let Some(seen) = seen(db, aside, deployment).await? else {
         return Ok(None);
     };
     let latest = seen.evidence.assignments.last();
@@ -199,7 +203,11 @@ struct Seen {
     sides: Sides,
 }
 
-async fn seen<C: ConnectionTrait>(db: &C, deployment: &Deployment) -> Result<Option<Seen>, Error> {
+async fn seen<C: ConnectionTrait>(
+    db: &C,
+    aside: &Aside,
+    deployment: &Deployment,
+) -> Result<Option<Seen>, Error> {
     let Some(rollout) = &deployment.rollout else {
         return Ok(None);
     };
@@ -215,14 +223,20 @@ async fn seen<C: ConnectionTrait>(db: &C, deployment: &Deployment) -> Result<Opt
     let cohorts = cohort::Entity::find()
         .filter(cohort::Column::Rollout.eq(deployment.id))
         .order_by_asc(cohort::Column::BeganAt)
-        .order_by_asc(cohort::Column::Revision)
-        .all(db)
-        .await?;
-    let cohorts = cohorts.into_iter().map(read_cohort);
-    let cohorts = cohorts.collect::<Result<Vec<_>, Error>>()?;
+        .order_by_asc(cohort::Column::Revision);
+    let cohorts = COHORTS.read(db, cohorts, read_cohort).await?;
+    for cohort in &cohorts {
+        let key = |cohort: &Result<Cohort, Corrupt>| match cohort {
+            Ok(cohort) => cohort.id.to_string(),
+            Err(corrupt) => corrupt.key.clone(),
+        };
+        aside.note(COHORTS.table, || key(cohort), cohort);
+    }
+    // A rollout is not judged by a part of what was seen.
+    let cohorts = cohorts.into_iter().collect::<Result<Vec<_>, Corrupt>>()?;
     // A rollout's share only grows; after its end it counts as at the end.
     let share = cohorts.iter().map(|cohort| cohort.share).max().unwrap_or(0);
-    let sides = sides(db, &cohorts, share).await?;
+    let sides = sides(db, aside, &cohorts, share).await?;
     if !sides.is_empty() {
         let before = before(db, deployment).await?;
         evidence.metrics = metrics_of(&cohorts, &sides, &before);
@@ -268,7 +282,12 @@ static SIDES: LazyLock<String> = LazyLock::new(|| {
 
 /// What each side of each cohort adds up to, added up by the database. Of the metrics of the version
 /// that is replaced, only the units count that still get it at `share`.
-async fn sides<C: ConnectionTrait>(db: &C, cohorts: &[Cohort], share: u8) -> Result<Sides, Error> {
+async fn sides<C: ConnectionTrait>(
+    db: &C,
+    aside: &Aside,
+    cohorts: &[Cohort],
+    share: u8,
+) -> Result<Sides, Error> {
     if cohorts.is_empty() {
         return Ok(BTreeMap::new());
     }
@@ -281,15 +300,19 @@ async fn sides<C: ConnectionTrait>(db: &C, cohorts: &[Cohort], share: u8) -> Res
     let rows = cohort_sums::Model::find_by_statement(statement)
         .all(db)
         .await?;
-    let mut sides = BTreeMap::new();
-    for row in rows {
+    let read = |row: &cohort_sums::Model| {
+        let side = read_side(&row.side).map_err(|what| Corrupt {
+            table: SUMS,
+            key: row.cohort_id.to_string(),
+            what,
+        });
         let number = cohorts.iter().position(|cohort| cohort.id == row.cohort_id);
-        let side = read_side("cohort_sums", &row.side)?;
-        if let Some(number) = number {
-            sides.insert((number, side), sums_of(&row));
-        }
-    }
-    Ok(sides)
+        number.map(|number| Ok(((number, side?), sums_of(row))))
+    };
+    let sides = rows.iter().filter_map(read);
+    let sides = sides.collect::<Result<Sides, Corrupt>>();
+    aside.note(SUMS, || format!("{rollout:?}"), &sides);
+    Ok(sides?)
 }
 
 fn metrics_of(cohorts: &[Cohort], sides: &Sides, before: &[Moments; 4]) -> Vec<MetricEvidence> {
@@ -427,6 +450,6 @@ async fn arm<C: ConnectionTrait>(db: &C, seen: &Seen, side: Side) -> Result<Arm,
         .await?;
     Ok(Arm {
         metrics: sums.metrics(),
-        latency: quantiles(rows.iter())?,
+        latency: quantiles(rows.iter()),
     })
 }

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _, QueryFilter as _,
-    QueryOrder as _, QuerySelect as _,
+    ActiveValue::Set, ColumnTrait as _, ConnectionTrait, EntityTrait as _, PaginatorTrait as _,
+    QueryFilter as _, QueryOrder as _, QuerySelect as _,
 };
 use uuid::Uuid;
 
 use super::{
     Store, Tx,
+    aside::{Aside, Each},
     entity::{condition_result, gate, gate_condition, gate_result},
-    error::Error,
+    error::{Corrupt, Error},
 };
 use crate::domain::{
     endpoint::Endpoint,
@@ -20,26 +21,54 @@ use crate::domain::{
     judgement::{Again, ConditionResult, GateResult, Verdict},
 };
 
+const GATES: Each = Each {
+    table: "quality_gates",
+    key: &["id"],
+};
+const GATE_CONDITIONS: Each = Each {
+    table: "quality_gate_conditions",
+    key: &["gate_id"],
+};
+const GATE_RESULTS: Each = Each {
+    table: "deployment_gate_results",
+    key: &["deployment_id"],
+};
+const CONDITION_RESULTS: Each = Each {
+    table: "deployment_condition_results",
+    key: &["deployment_id"],
+};
+
 /// Most gates of a prompt; what is bound to a deployment must stay readable.
 pub(crate) const GATES_PER_PROMPT_MAX: usize = 100;
 
 impl Store {
-    /// The gates of a prompt, the oldest first.
+    /// The gates of a prompt, the oldest first: all of them, since one that can't be read is not
+    /// passed by leaving it out.
     ///
     /// # Errors
-    /// The storage failed.
+    /// The storage failed, or one of them can't be read.
     pub async fn gates(&self, prompt_id: &PromptId) -> Result<Vec<Gate>, Error> {
-        gates_of(self.reader()?, prompt_id).await
+        gates_of(self.reader()?, &self.aside, prompt_id).await
     }
 }
 
 impl Tx {
-    /// The gates of a prompt, the oldest first.
+    /// The gates of a prompt, the oldest first: all of them, since one that can't be read is not
+    /// passed by leaving it out.
+    ///
+    /// # Errors
+    /// The storage failed, or one of them can't be read.
+    pub async fn gates(&self, prompt_id: &PromptId) -> Result<Vec<Gate>, Error> {
+        gates_of(&self.db, &self.aside, prompt_id).await
+    }
+
+    /// How many gates a prompt has, whether they can be read or not.
     ///
     /// # Errors
     /// The storage failed.
-    pub async fn gates(&self, prompt_id: &PromptId) -> Result<Vec<Gate>, Error> {
-        gates_of(&self.db, prompt_id).await
+    pub async fn gate_count(&self, prompt_id: &PromptId) -> Result<u64, Error> {
+        let gates = gate::Entity::find().filter(gate::Column::PromptId.eq(prompt_id.as_str()));
+        Ok(gates.count(&self.db).await?)
     }
 
     /// Stores a new gate.
@@ -141,26 +170,51 @@ impl Tx {
     }
 }
 
-async fn gates_of<C: ConnectionTrait>(db: &C, prompt_id: &PromptId) -> Result<Vec<Gate>, Error> {
-    let rows = gate::Entity::find()
+async fn gates_of<C: ConnectionTrait>(
+    db: &C,
+    aside: &Aside,
+    prompt_id: &PromptId,
+) -> Result<Vec<Gate>, Error> {
+    let gates = gate::Entity::find()
         .filter(gate::Column::PromptId.eq(prompt_id.as_str()))
         .order_by_asc(gate::Column::CreatedAt)
         .order_by_asc(gate::Column::Id)
-        .limit(GATES_PER_PROMPT_MAX as u64)
-        .all(db)
-        .await?;
-    if rows.is_empty() {
-        return Ok(Vec::new());
+        .limit(GATES_PER_PROMPT_MAX as u64);
+    let rows = GATES.read(db, gates, Ok::<gate::Model, String>).await?;
+    let ids = rows.iter().flatten().map(|row| row.id);
+    let ids: Vec<Uuid> = ids.collect();
+    let mut conditions = conditions_of(db, &ids).await?;
+    let gates: Vec<_> = rows
+        .into_iter()
+        .map(|row| {
+            let (key, gate) = match row {
+                Ok(row) => {
+                    let key = row.id.to_string();
+                    let conditions = conditions.remove(&key);
+                    (key, read_gate(row, prompt_id, conditions))
+                }
+                Err(corrupt) => (corrupt.key.clone(), Err(corrupt)),
+            };
+            aside.note(GATES.table, || key, &gate);
+            gate
+        })
+        .collect();
+    Ok(gates.into_iter().collect::<Result<_, _>>()?)
+}
+
+/// The conditions of gates, where all of a gate can be read.
+async fn conditions_of<C: ConnectionTrait>(
+    db: &C,
+    gates: &[Uuid],
+) -> Result<HashMap<String, Result<Vec<Condition>, Corrupt>>, Error> {
+    if gates.is_empty() {
+        return Ok(HashMap::new());
     }
-    let mut conditions: HashMap<Uuid, Vec<Condition>> = HashMap::new();
-    let condition_rows = gate_condition::Entity::find()
-        .filter(gate_condition::Column::GateId.is_in(rows.iter().map(|row| row.id)))
-        .order_by_asc(gate_condition::Column::Position)
-        .all(db)
-        .await?;
-    for row in condition_rows {
+    let rows = gate_condition::Entity::find()
+        .filter(gate_condition::Column::GateId.is_in(gates.iter().copied()))
+        .order_by_asc(gate_condition::Column::Position);
+    let read = |row: gate_condition::Model| {
         let columns = ConditionColumns {
-            table: "quality_gate_conditions",
             kind: &row.r#type,
             operator: &row.operator,
             threshold: row.threshold,
@@ -171,89 +225,127 @@ async fn gates_of<C: ConnectionTrait>(db: &C, prompt_id: &PromptId) -> Result<Ve
                 baseline: row.baseline,
             },
         };
-        conditions
-            .entry(row.gate_id)
-            .or_default()
-            .push(columns.read()?);
-    }
-    rows.into_iter()
-        .map(|row| {
-            Ok(Gate {
-                id: row.id,
-                name: row.name,
-                prompt_id: prompt_id.clone(),
-                conditions: conditions.remove(&row.id).unwrap_or_default(),
-                required: row.required,
-                created_at: row.created_at,
-                created_by: actor(&row.created_by),
-            })
-        })
-        .collect()
+        Ok((row.gate_id, columns.read()?))
+    };
+    let rows = GATE_CONDITIONS.read(db, rows, read).await?;
+    Ok(grouped(rows))
 }
 
-/// The gate results of several deployments.
+fn read_gate(
+    row: gate::Model,
+    prompt_id: &PromptId,
+    conditions: Option<Result<Vec<Condition>, Corrupt>>,
+) -> Result<Gate, Corrupt> {
+    let nothing = || Corrupt {
+        table: GATE_CONDITIONS.table,
+        key: row.id.to_string(),
+        what: "the gate has no conditions".to_owned(),
+    };
+    Ok(Gate {
+        conditions: conditions.unwrap_or_else(|| Err(nothing()))?,
+        id: row.id,
+        name: row.name,
+        prompt_id: prompt_id.clone(),
+        required: row.required,
+        created_at: row.created_at,
+        created_by: actor(&row.created_by),
+    })
+}
+
+/// Rows by the id of what they belong to, in their order. What has one that can't be read can't be
+/// read.
+fn grouped<T>(rows: Vec<Result<(Uuid, T), Corrupt>>) -> HashMap<String, Result<Vec<T>, Corrupt>> {
+    let mut groups: HashMap<String, Result<Vec<T>, Corrupt>> = HashMap::new();
+    for row in rows {
+        match row {
+            Ok((id, value)) => {
+                let group = groups.entry(id.to_string());
+                if let Ok(group) = group.or_insert_with(|| Ok(Vec::new())) {
+                    group.push(value);
+                }
+            }
+            Err(corrupt) => {
+                groups.insert(corrupt.key.clone(), Err(corrupt));
+            }
+        }
+    }
+    groups
+}
+
+/// The gate results of several deployments, where all of a deployment's can be read.
 pub(super) async fn gate_results<C: ConnectionTrait>(
     db: &C,
     deployments: &[Uuid],
-) -> Result<HashMap<Uuid, Vec<GateResult>>, Error> {
+) -> Result<HashMap<Uuid, Result<Vec<GateResult>, Corrupt>>, Error> {
     let gates = gate_result::Entity::find()
         .filter(gate_result::Column::DeploymentId.is_in(deployments.iter().copied()))
-        .order_by_asc(gate_result::Column::Position)
-        .all(db)
-        .await?;
-    if gates.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let mut conditions: HashMap<(Uuid, Uuid), Vec<ConditionResult>> = HashMap::new();
-    let rows = condition_result::Entity::find()
-        .filter(condition_result::Column::DeploymentId.is_in(deployments.iter().copied()))
-        .order_by_asc(condition_result::Column::Position)
-        .all(db)
-        .await?;
-    for row in rows {
-        let columns = ConditionColumns {
-            table: "deployment_condition_results",
-            kind: &row.r#type,
-            operator: &row.operator,
-            threshold: row.expected,
-            source: SourceColumns {
-                eval_run_id: row.eval_run_id,
-                dataset_id: row.dataset_id,
-                url: row.url,
-                baseline: row.baseline,
-            },
-        };
-        let result = ConditionResult {
-            condition: columns.read()?,
-            actual: row.actual,
-            verdict: verdict("deployment_condition_results", &row.verdict)?,
-            note: row.note,
-            again: match row.ask_after {
-                _ if row.ask_ended => Again::Never,
-                Some(at) => Again::After(at),
-                None => Again::Soon,
-            },
-        };
-        conditions
-            .entry((row.deployment_id, row.gate_id))
-            .or_default()
-            .push(result);
-    }
-    let mut results: HashMap<Uuid, Vec<GateResult>> = HashMap::new();
-    for row in gates {
-        let result = GateResult {
+        .order_by_asc(gate_result::Column::Position);
+    let read = |row: gate_result::Model| {
+        let gate = GateResult {
             gate_id: row.gate_id,
             gate_name: row.gate_name,
             required: row.required,
-            verdict: verdict("deployment_gate_results", &row.verdict)?,
+            verdict: verdict(&row.verdict)?,
             message: row.message,
-            conditions: conditions
-                .remove(&(row.deployment_id, row.gate_id))
-                .unwrap_or_default(),
+            conditions: Vec::new(),
         };
-        results.entry(row.deployment_id).or_default().push(result);
+        Ok((row.deployment_id, gate))
+    };
+    let mut gates = grouped(GATE_RESULTS.read(db, gates, read).await?);
+    let rows = condition_result::Entity::find()
+        .filter(condition_result::Column::DeploymentId.is_in(deployments.iter().copied()))
+        .order_by_asc(condition_result::Column::Position);
+    let rows = CONDITION_RESULTS.read(db, rows, read_condition).await?;
+    let mut conditions = grouped(rows);
+    let of_each = deployments.iter().filter_map(|id| {
+        let key = id.to_string();
+        let gates = gates.remove(&key)?;
+        let conditions = conditions.remove(&key).unwrap_or_else(|| Ok(Vec::new()));
+        Some((*id, bound(gates, conditions)))
+    });
+    Ok(of_each.collect())
+}
+
+/// Gates with their conditions.
+fn bound(
+    gates: Result<Vec<GateResult>, Corrupt>,
+    conditions: Result<Vec<(Uuid, ConditionResult)>, Corrupt>,
+) -> Result<Vec<GateResult>, Corrupt> {
+    let mut gates = gates?;
+    for (gate_id, condition) in conditions? {
+        let gate = gates.iter_mut().find(|gate| gate.gate_id == gate_id);
+        if let Some(gate) = gate {
+            gate.conditions.push(condition);
+        }
     }
-    Ok(results)
+    Ok(gates)
+}
+
+/// A condition with its gate, by the deployment.
+fn read_condition(row: condition_result::Model) -> Result<(Uuid, (Uuid, ConditionResult)), String> {
+    let columns = ConditionColumns {
+        kind: &row.r#type,
+        operator: &row.operator,
+        threshold: row.expected,
+        source: SourceColumns {
+            eval_run_id: row.eval_run_id,
+            dataset_id: row.dataset_id,
+            url: row.url,
+            baseline: row.baseline,
+        },
+    };
+    let result = ConditionResult {
+        condition: columns.read()?,
+        actual: row.actual,
+        verdict: verdict(&row.verdict)?,
+        note: row.note,
+        again: match row.ask_after {
+            _ if row.ask_ended => Again::Never,
+            Some(at) => Again::After(at),
+            None => Again::Soon,
+        },
+    };
+    Ok((row.deployment_id, (row.gate_id, result)))
 }
 
 fn condition_row(
@@ -289,7 +381,6 @@ fn condition_row(
 
 /// A condition as two tables hold it.
 struct ConditionColumns<'a> {
-    table: &'static str,
     kind: &'a str,
     operator: &'a str,
     threshold: f64,
@@ -306,25 +397,24 @@ struct SourceColumns {
 }
 
 impl ConditionColumns<'_> {
-    fn read(self) -> Result<Condition, Error> {
-        let corrupt = |what: String| Error::Corrupt {
-            table: self.table,
-            what,
-        };
+    fn read(self) -> Result<Condition, String> {
         let kind = ConditionType::ALL
             .into_iter()
             .find(|kind| kind.as_str() == self.kind)
-            .ok_or_else(|| corrupt(format!("type '{}'", self.kind)))?;
+            .ok_or_else(|| format!("type '{}'", self.kind))?;
         let operator = Operator::ALL
             .into_iter()
             .find(|operator| operator.as_str() == self.operator)
-            .ok_or_else(|| corrupt(format!("operator '{}'", self.operator)))?;
-        let source = self.source.read(kind).map_err(corrupt)?;
+            .ok_or_else(|| format!("operator '{}'", self.operator))?;
+        // PostgreSQL knows numbers that are none.
+        if !self.threshold.is_finite() {
+            return Err(format!("threshold {}", self.threshold));
+        }
         Ok(Condition {
             kind,
             operator,
             threshold: self.threshold,
-            source,
+            source: self.source.read(kind)?,
         })
     }
 }
@@ -372,14 +462,11 @@ fn verdict_name(verdict: Verdict) -> &'static str {
     }
 }
 
-fn verdict(table: &'static str, name: &str) -> Result<Verdict, Error> {
+fn verdict(name: &str) -> Result<Verdict, String> {
     [Verdict::Waiting, Verdict::Passed, Verdict::Failed]
         .into_iter()
         .find(|verdict| verdict_name(*verdict) == name)
-        .ok_or_else(|| Error::Corrupt {
-            table,
-            what: format!("verdict '{name}'"),
-        })
+        .ok_or_else(|| format!("verdict '{name}'"))
 }
 
 fn actor(name: &str) -> Actor {

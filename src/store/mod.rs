@@ -5,6 +5,7 @@
 //! events, and the environment's revision last; who keeps to that order can't deadlock.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     sync::{
         Arc,
@@ -29,6 +30,7 @@ use crate::{
 };
 
 mod answers;
+mod aside;
 mod connect;
 mod deployments;
 mod entity;
@@ -45,15 +47,17 @@ mod traffic;
 mod work;
 
 pub use answers::FirstAnswer;
+use aside::Aside;
 pub use connect::{Backend, OpenError, Postgres, SslMode};
 pub use deployments::DeploymentFilter;
-pub use error::Error;
+pub use error::{Corrupt, Error};
 pub use events::{EventCursor, EventFilter};
 pub use evidence::{Arm, LastDay, Observed};
 pub(crate) use gates::GATES_PER_PROMPT_MAX;
 use migrate::migrate;
 pub use outcomes::{Fate, Quantiles, TakenIn};
-pub use work::Claim;
+pub use traffic::Read as TrafficRead;
+pub use work::{Claim, SET_ASIDE};
 
 /// How often a transaction is tried again that lost a race.
 const RETRIES_MAX: u32 = 3;
@@ -67,6 +71,8 @@ pub struct Store {
     background: DatabaseConnection,
     clock: Clock,
     faults: Faults,
+    /// The rows that can't be read.
+    aside: Aside,
     /// Transactions under way, which a stop waits for.
     transactions: TaskTracker,
     /// Whether the schema is known to be up to date. Until then nothing is read or written.
@@ -82,6 +88,7 @@ pub struct Tx {
     db: DatabaseTransaction,
     clock: Clock,
     faults: Faults,
+    aside: Aside,
 }
 
 impl Store {
@@ -217,6 +224,7 @@ impl Store {
             db,
             clock: self.clock.clone(),
             faults: self.faults.clone(),
+            aside: self.aside.clone(),
         };
         let value = match work(&tx).await {
             Ok(value) => value,
@@ -262,6 +270,12 @@ impl Store {
     #[must_use]
     pub fn pools(&self) -> Vec<PoolGauge> {
         connect::gauges(self)
+    }
+
+    /// Reads how many rows are set aside since they can't be read, by table.
+    pub fn set_aside(&self) -> impl Fn() -> BTreeMap<&'static str, u64> + Send + Sync + use<> {
+        let aside = self.aside.clone();
+        move || aside.by_table()
     }
 
     /// Waits for the transactions under way, then closes every connection.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::Error;
 use crate::domain::analysis::{
     AnalysisPolicy, Breaker, Comparison, Floor, Limits, Metric, WithoutEvidence,
 };
@@ -88,7 +87,7 @@ pub(super) fn write(policy: &AnalysisPolicy) -> serde_json::Value {
 pub(super) fn read(
     stored: Option<serde_json::Value>,
     quality_min: f64,
-) -> Result<AnalysisPolicy, Error> {
+) -> Result<AnalysisPolicy, String> {
     let Some(stored) = stored else {
         return Ok(AnalysisPolicy {
             floor: (quality_min > 0.0).then(|| Floor::at(quality_min)),
@@ -117,7 +116,7 @@ pub(super) fn read(
         units_rollback_min: stored.units_rollback_min,
         units_advance_min: stored.units_advance_min,
         sharpest_at_units: stored.sharpest_at_units,
-        comparisons: comparisons.collect::<Result<_, Error>>()?,
+        comparisons: comparisons.collect::<Result<_, String>>()?,
         limits: Limits {
             latency_ms: stored.latency_limit_ms,
             cost_usd: stored.cost_limit_usd,
@@ -140,9 +139,6 @@ pub(super) fn read(
     })
 }
 
-fn corrupt(what: impl std::fmt::Display) -> Error {
-    Error::Corrupt {
-        table: "deployment_strategies",
-        what: format!("analysis: {what}"),
-    }
+fn corrupt(what: impl std::fmt::Display) -> String {
+    format!("analysis: {what}")
 }

@@ -1,6 +1,6 @@
 //! The storage's time.
 
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 
 use super::error::Error;
 use crate::{clock::Clock, domain::Timestamp};
@@ -17,9 +17,6 @@ pub(super) async fn now<C: ConnectionTrait>(db: &C, clock: &Clock) -> Result<Tim
         .await?;
     match row {
         Some(row) => Ok(row.try_get_by_index(0)?),
-        None => Err(Error::Corrupt {
-            table: "clock_timestamp()",
-            what: "no row".into(),
-        }),
+        None => Err(DbErr::RecordNotFound("clock_timestamp()".into()).into()),
     }
 }

@@ -7,9 +7,9 @@ use std::{
 
 use sea_orm::{
     ActiveValue::Set,
-    ColumnTrait as _, ConnectionTrait as _, EntityTrait as _, ExprTrait as _, QueryFilter as _,
+    ColumnTrait as _, ConnectionTrait, EntityTrait as _, ExprTrait as _, QueryFilter as _,
     QuerySelect as _,
-    sea_query::{Expr, LockType, OnConflict},
+    sea_query::{Expr, LockType, OnConflict, SimpleExpr},
 };
 use sqlx::postgres::PgListener;
 use tokio::sync::Notify;
@@ -17,8 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Store, Tx,
+    aside::{Aside, Each},
     entity::{traffic, traffic_revision},
-    error::Error,
+    error::{Corrupt, Error},
 };
 use crate::{
     domain::{
@@ -35,6 +36,26 @@ const CHANNEL: &str = "delos_deploy_traffic";
 /// Pause before a broken listener is opened again.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
+pub(super) const TRAFFIC: Each = Each {
+    table: "traffic",
+    key: &["prompt_id", "environment"],
+};
+const REVISIONS: Each = Each {
+    table: "traffic_revisions",
+    key: &["environment"],
+};
+
+/// Rows of an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Read {
+    /// What is served of each prompt.
+    pub traffic: Vec<Traffic>,
+    /// The prompts of which that can't be read.
+    pub unreadable: Vec<String>,
+    /// The highest revision of them; up to it these are all that there are.
+    pub revision: i64,
+}
+
 impl Store {
     /// What an environment serves of a prompt.
     ///
@@ -45,47 +66,81 @@ impl Store {
         prompt_id: &PromptId,
         environment: &Environment,
     ) -> Result<Traffic, Error> {
-        let row = traffic::Entity::find_by_id(key(prompt_id, environment))
-            .one(self.reader()?)
-            .await?;
-        read(prompt_id, environment, row)
+        let row = one(self.reader()?, &self.aside, prompt_id, environment, false).await?;
+        let none = || Traffic::none(prompt_id.clone(), environment.clone());
+        Ok(row.unwrap_or_else(none))
     }
 
-    /// The last revision given out in each environment.
+    /// The last revision given out in each environment. Where that can't be read it is as high as can
+    /// be: the rows have their own.
     ///
     /// # Errors
     /// The storage failed.
     pub async fn traffic_revisions(&self) -> Result<Vec<(String, i64)>, Error> {
-        let rows = traffic_revision::Entity::find().all(self.reader()?).await?;
-        Ok(rows
-            .into_iter()
-            .map(|row| (row.environment, row.revision))
-            .collect())
+        let all = traffic_revision::Entity::find();
+        let read = |row: traffic_revision::Model| Ok((row.environment, row.revision));
+        let rows = REVISIONS.read(self.reader()?, all, read).await?;
+        let revisions = rows.into_iter().map(|row| {
+            let environment = match &row {
+                Ok((environment, _)) => environment.clone(),
+                Err(corrupt) => corrupt.key.clone(),
+            };
+            self.aside
+                .note(REVISIONS.table, || environment.clone(), &row);
+            row.unwrap_or((environment, i64::MAX))
+        });
+        Ok(revisions.collect())
     }
 
-    /// What has changed in an environment after a revision, and the revision up to which that is
-    /// all of it.
+    /// What has changed in an environment after a revision.
     ///
     /// # Errors
     /// The storage failed.
-    pub async fn traffic_after(
+    pub async fn traffic_after(&self, environment: &str, revision: i64) -> Result<Read, Error> {
+        let newer = traffic::Column::Revision.gt(revision);
+        let mut read = self.traffic_where(environment, newer).await?;
+        read.revision = Ord::max(read.revision, revision);
+        Ok(read)
+    }
+
+    /// The rows of some prompts in an environment, which could not be read before.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn traffic_of(
         &self,
         environment: &str,
-        revision: i64,
-    ) -> Result<(Vec<Traffic>, i64), Error> {
-        let rows = traffic::Entity::find()
+        prompts: impl Iterator<Item = String>,
+    ) -> Result<Read, Error> {
+        self.traffic_where(environment, traffic::Column::PromptId.is_in(prompts))
+            .await
+    }
+
+    async fn traffic_where(&self, environment: &str, wanted: SimpleExpr) -> Result<Read, Error> {
+        let query = traffic::Entity::find()
             .filter(traffic::Column::Environment.eq(environment))
-            .filter(traffic::Column::Revision.gt(revision))
-            .all(self.reader()?)
-            .await?;
-        // Revisions become visible in their order, so that below the highest one none is missing.
-        let highest = rows
-            .iter()
-            .map(|row| row.revision)
-            .max()
-            .unwrap_or(revision);
-        let rows: Result<Vec<_>, _> = rows.into_iter().map(read_row).collect();
-        Ok((rows?, highest))
+            .filter(wanted);
+        let placed = |row: traffic::Model| Ok((row.prompt_id.clone(), row.revision, read(&row)));
+        let rows = TRAFFIC.read(self.reader()?, query, placed).await?;
+        let mut all = Read::default();
+        for row in rows {
+            let (prompt, revision, traffic) = match row {
+                Ok((prompt, revision, traffic)) => (prompt, revision, traffic),
+                Err(corrupt) => {
+                    let prompt = corrupt.key.split(" in ").next().unwrap_or_default();
+                    (prompt.to_owned(), 0, Err(corrupt))
+                }
+            };
+            // Revisions become visible in their order, so that below the highest one none is missing.
+            all.revision = Ord::max(all.revision, revision);
+            self.aside
+                .note(TRAFFIC.table, || name(&prompt, environment), &traffic);
+            match traffic {
+                Ok(traffic) => all.traffic.push(traffic),
+                Err(_) => all.unreadable.push(prompt),
+            }
+        }
+        Ok(all)
     }
 
     /// Tells the other replicas that traffic has changed: a hint, which may get lost. Nobody waits
@@ -155,36 +210,20 @@ impl Tx {
         environment: &Environment,
         now: Timestamp,
     ) -> Result<Traffic, Error> {
-        if let Some(row) = self.held_row(prompt_id, environment).await? {
-            return read(prompt_id, environment, Some(row));
+        let held = || one(&self.db, &self.aside, prompt_id, environment, true);
+        if let Some(traffic) = held().await? {
+            return Ok(traffic);
         }
-        let first = row(
-            &Traffic::none(prompt_id.clone(), environment.clone()),
-            0,
-            now,
-        );
+        let none = Traffic::none(prompt_id.clone(), environment.clone());
         let unless_there =
             OnConflict::columns([traffic::Column::PromptId, traffic::Column::Environment])
                 .do_nothing()
                 .to_owned();
-        traffic::Entity::insert(first)
+        traffic::Entity::insert(row(&none, 0, now))
             .on_conflict(unless_there)
             .exec_without_returning(&self.db)
             .await?;
-        let row = self.held_row(prompt_id, environment).await?;
-        read(prompt_id, environment, row)
-    }
-
-    async fn held_row(
-        &self,
-        prompt_id: &PromptId,
-        environment: &Environment,
-    ) -> Result<Option<traffic::Model>, Error> {
-        let row = traffic::Entity::find_by_id(key(prompt_id, environment))
-            .lock(LockType::Update)
-            .one(&self.db)
-            .await?;
-        Ok(row)
+        Ok(held().await?.unwrap_or(none))
     }
 
     /// Stores a change of traffic under the next revision of its environment. Call it last: the
@@ -237,42 +276,78 @@ fn row(traffic: &Traffic, revision: i64, now: Timestamp) -> traffic::ActiveModel
     }
 }
 
-pub(super) fn read_row(row: traffic::Model) -> Result<Traffic, Error> {
-    let corrupt = |what| Error::Corrupt {
-        table: "traffic",
-        what,
-    };
-    let prompt_id = PromptId::parse(&row.prompt_id).map_err(corrupt)?;
-    let environment = Environment::parse(&row.environment).map_err(corrupt)?;
-    read(&prompt_id, &environment, Some(row))
-}
-
-fn read(
+/// What an environment serves of a prompt, and whether it is to be held.
+async fn one<C: ConnectionTrait>(
+    db: &C,
+    aside: &Aside,
     prompt_id: &PromptId,
     environment: &Environment,
-    row: Option<traffic::Model>,
-) -> Result<Traffic, Error> {
-    let mut traffic = Traffic::none(prompt_id.clone(), environment.clone());
-    let Some(row) = row else { return Ok(traffic) };
-    traffic.revision = row.revision;
-    traffic.stable = match (row.stable_version, row.stable_deployment_id) {
-        (Some(version), Some(deployment_id)) => Some(Stable {
+    is_held: bool,
+) -> Result<Option<Traffic>, Error> {
+    let mut query = traffic::Entity::find_by_id(key(prompt_id, environment));
+    if is_held {
+        query = query.lock(LockType::Update);
+    }
+    let mut rows = TRAFFIC
+        .read(db, query, Ok::<traffic::Model, String>)
+        .await?;
+    let Some(row) = rows.pop() else {
+        return Ok(None);
+    };
+    let traffic = row.and_then(|row| read(&row));
+    aside.note(
+        TRAFFIC.table,
+        || name(prompt_id.as_str(), environment.as_str()),
+        &traffic,
+    );
+    Ok(Some(traffic?))
+}
+
+/// How a row is named.
+pub(super) fn name(prompt_id: &str, environment: &str) -> String {
+    format!("{prompt_id} in {environment}")
+}
+
+pub(super) fn read(row: &traffic::Model) -> Result<Traffic, Corrupt> {
+    let key = name(&row.prompt_id, &row.environment);
+    meant(row).map_err(|what| Corrupt {
+        table: TRAFFIC.table,
+        key,
+        what,
+    })
+}
+
+/// A version is served with its deployment and, where it is a candidate, its share; a half of that
+/// means nothing, and not that nothing is served.
+fn meant(row: &traffic::Model) -> Result<Traffic, String> {
+    let prompt_id = PromptId::parse(&row.prompt_id)?;
+    let environment = Environment::parse(&row.environment)?;
+    let stable = match (row.stable_version, row.stable_deployment_id) {
+        (Some(version @ 1..), Some(deployment_id)) => Some(Stable {
             version,
             deployment_id,
         }),
-        _ => None,
+        (None, None) => None,
+        half => return Err(format!("the stable version is {half:?}")),
     };
-    traffic.candidate = match (
+    let candidate = match (
         row.candidate_version,
         row.candidate_percentage,
         row.candidate_deployment_id,
     ) {
-        (Some(version), Some(percentage), Some(deployment_id)) => Some(Candidate {
+        (Some(version @ 1..), Some(percentage), Some(deployment_id)) => Some(Candidate {
             version,
-            percentage: super::deployments::percent("traffic", percentage)?,
+            percentage: super::deployments::percent(percentage)?,
             deployment_id,
         }),
-        _ => None,
+        (None, None, None) => None,
+        half => return Err(format!("the candidate is {half:?}")),
     };
-    Ok(traffic)
+    Ok(Traffic {
+        prompt_id,
+        environment,
+        stable,
+        candidate,
+        revision: row.revision,
+    })
 }

@@ -14,7 +14,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{Store, Tx, entity::work, error::Error, time};
+use super::{Store, Tx, aside::Each, entity::work, error::Error, time};
 use crate::{
     domain::{
         Timestamp,
@@ -23,6 +23,14 @@ use crate::{
     },
     faults::{Bug, Point},
 };
+
+const WORK: Each = Each {
+    table: "deployment_work",
+    key: &["deployment_id"],
+};
+
+/// How long work is put off that can't be read, or whose deployment can't.
+pub const SET_ASIDE: Duration = Duration::from_secs(300);
 
 /// A deployment that a replica has taken to work on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,15 +77,17 @@ impl Store {
     /// # Errors
     /// The storage failed.
     pub async fn until_due(&self, limit: Duration) -> Result<Duration, Error> {
-        let next: Option<Timestamp> = work::Entity::find()
-            .select_only()
-            .column(work::Column::DueAt)
+        let first = work::Entity::find()
             .order_by_asc(work::Column::DueAt)
-            .limit(1)
-            .into_tuple()
-            .one(self.reader()?)
-            .await?;
-        let Some(next) = next else { return Ok(limit) };
+            .limit(1);
+        let due_at = |row: work::Model| Ok(row.due_at);
+        let first = WORK.read(self.reader()?, first, due_at).await?.pop();
+        let next = match first {
+            None => return Ok(limit),
+            // Who claims it puts it off.
+            Some(Err(_)) => return Ok(Duration::ZERO),
+            Some(Ok(next)) => next,
+        };
         let now = time::now(self.reader()?, &self.clock).await?;
         Ok((next - now).to_std().unwrap_or_default().min(limit))
     }
@@ -140,9 +150,14 @@ impl Tx {
             .filter(work::Column::DueAt.lte(now))
             .order_by_asc(work::Column::DueAt)
             .limit(limit)
-            .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked)
-            .all(&self.db)
-            .await?;
+            .lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+        let due = WORK.read(&self.db, due, Ok::<work::Model, String>).await?;
+        for corrupt in due.iter().filter_map(|row| row.as_ref().err()) {
+            self.put_off_unreadable(&corrupt.key, now).await?;
+        }
+        let due = self
+            .aside
+            .leave_out(WORK.table, due, |row| row.deployment_id.to_string());
         if due.is_empty() {
             return Ok(Vec::new());
         }
@@ -167,6 +182,20 @@ impl Tx {
             claimed_at,
         };
         Ok(due.into_iter().map(claim).collect())
+    }
+
+    /// Puts off a row that can't be read, so that it is not found due again and again.
+    async fn put_off_unreadable(&self, key: &str, now: Timestamp) -> Result<(), Error> {
+        let named = match Uuid::try_parse(key) {
+            Ok(id) => work::Column::DeploymentId.eq(id),
+            Err(_) => Expr::col(work::Column::DeploymentId).eq(key),
+        };
+        work::Entity::update_many()
+            .col_expr(work::Column::DueAt, Expr::value(now + SET_ASIDE))
+            .filter(named)
+            .exec(&self.db)
+            .await?;
+        Ok(())
     }
 
     async fn release(&self, owner: Uuid) -> Result<(), Error> {

@@ -1,8 +1,9 @@
 //! The instruments. Their Prometheus names stand beside them; over OTLP the
 //! same ones have dots, and no suffixes.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -132,13 +133,14 @@ struct Instruments {
     traffic_watchers: Gauge<u64>,
     redis_up: Gauge<u64>,
     pools: Pools,
-    /// Held, because its callback is what reads the pools.
-    _pool_connections: ObservableGauge<u64>,
+    set_aside: SetAside,
+    /// Held, because their callbacks are what reads.
+    _observed: [ObservableGauge<u64>; 2],
 }
 
 impl Metrics {
     pub(super) fn new(meter: &Meter) -> Self {
-        let pools = Pools::default();
+        let (pools, set_aside) = (Pools::default(), SetAside::default());
         let metrics = Self(Arc::new(Instruments {
             requests: counter(meter, "deploy.requests", "Requests answered."),
             request_duration: histogram(
@@ -194,8 +196,9 @@ impl Metrics {
                 .u64_gauge("deploy.redis.up")
                 .with_description("Whether Redis answers, where it is used.")
                 .build(),
-            _pool_connections: pools.gauge(meter),
+            _observed: [pools.gauge(meter), set_aside.gauge(meter)],
             pools,
+            set_aside,
         }));
         metrics.start_at_zero();
         metrics
@@ -352,6 +355,16 @@ impl Metrics {
     ) {
         self.0.pools.add(name.into(), Box::new(read));
     }
+
+    /// Reads at every scrape how many rows can't be read and are set aside, by table:
+    /// `deploy_rows_set_aside{table}`.
+    pub fn observe_set_aside(
+        &self,
+        read: impl Fn() -> BTreeMap<&'static str, u64> + Send + Sync + 'static,
+    ) {
+        // Where there is one already, it is of the same storage.
+        let _ = self.0.set_aside.0.set(Box::new(read));
+    }
 }
 
 impl Default for Metrics {
@@ -385,6 +398,28 @@ fn histogram(
         .with_unit("s")
         .with_boundaries(buckets_seconds.to_vec())
         .build()
+}
+
+type ReadSetAside = Box<dyn Fn() -> BTreeMap<&'static str, u64> + Send + Sync>;
+
+/// What counts the rows that are set aside.
+#[derive(Clone, Default)]
+struct SetAside(Arc<OnceLock<ReadSetAside>>);
+
+impl SetAside {
+    fn gauge(&self, meter: &Meter) -> ObservableGauge<u64> {
+        let reading = Arc::clone(&self.0);
+        meter
+            .u64_observable_gauge("deploy.rows.set_aside")
+            .with_description("Rows that can't be read, as this process has met them.")
+            .with_callback(move |gauge| {
+                let counts = reading.get().map(|read| read()).unwrap_or_default();
+                for (table, rows) in counts {
+                    gauge.observe(rows, &[KeyValue::new("table", table)]);
+                }
+            })
+            .build()
+    }
 }
 
 type ReadPool = Box<dyn Fn() -> (u64, u64) + Send + Sync>;

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Snapshot, Stored, Table};
 use crate::{
-    store::{self, Store},
+    store::{self, Store, TrafficRead},
     telemetry::Metrics,
 };
 
@@ -29,15 +29,34 @@ impl Table {
         for (name, revision) in stored {
             let known = before.revision(&name);
             if revision > known {
-                let (traffic, revision) = store.traffic_after(&name, known).await?;
-                self.apply_all(&name, traffic, revision);
+                let read = store.traffic_after(&name, known).await?;
+                self.apply_all(Stored::read(&name, read));
             } else if revision < known {
                 // A backup was restored, or a failover has lost writes.
                 tracing::warn!(environment = %name, revision, known, "the storage has gone back in time; its word is taken");
                 self.read_anew(store, &name, known).await?;
             }
         }
+        self.read_again(store, &before).await?;
         self.agrees();
+        Ok(())
+    }
+
+    /// Reads again what could not be read: who puts it right does not raise its revision.
+    async fn read_again(&self, store: &Store, before: &Snapshot) -> Result<(), store::Error> {
+        for (name, environment) in before.environments() {
+            let prompts = environment.unreadable.iter();
+            if environment.unreadable.is_empty() {
+                continue;
+            }
+            let read = store.traffic_of(name, prompts.cloned()).await?;
+            // What has changed meanwhile comes with what is after the revision that is known.
+            let revision = environment.revision;
+            self.apply_all(Stored {
+                revision,
+                ..Stored::read(name, read)
+            });
+        }
         Ok(())
     }
 
@@ -62,13 +81,19 @@ impl Table {
     }
 
     async fn read_anew(&self, store: &Store, name: &str, known: i64) -> Result<bool, store::Error> {
-        let (traffic, revision) = store.traffic_after(name, 0).await?;
-        let stored = Stored {
-            environment: name.to_owned(),
-            revision,
-            traffic,
-        };
-        Ok(self.replace(stored, known))
+        let read = store.traffic_after(name, 0).await?;
+        Ok(self.replace(Stored::read(name, read), known))
+    }
+}
+
+impl Stored {
+    fn read(environment: &str, read: TrafficRead) -> Self {
+        Self {
+            environment: environment.to_owned(),
+            revision: read.revision,
+            traffic: read.traffic,
+            unreadable: read.unreadable,
+        }
     }
 }
 

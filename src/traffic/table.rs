@@ -10,7 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use rpds::HashTrieMapSync;
+use rpds::{HashTrieMapSync, HashTrieSetSync};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,8 @@ pub struct Environment {
     pub revision: i64,
     /// The split of each prompt.
     pub prompts: HashTrieMapSync<String, Arc<Traffic>>,
+    /// The prompts whose rows can't be read: what is known of them may be old.
+    pub(super) unreadable: HashTrieSetSync<String>,
     /// The sequence of its last change.
     pub(super) changed: u64,
 }
@@ -64,6 +66,8 @@ pub struct Stored {
     pub revision: i64,
     /// The split of each prompt.
     pub traffic: Vec<Traffic>,
+    /// The prompts of which that can't be read.
+    pub unreadable: Vec<String>,
 }
 
 /// The traffic table of this replica. Cheap to clone.
@@ -126,6 +130,19 @@ impl Snapshot {
     }
 }
 
+impl Stored {
+    /// Rows that can all be read.
+    #[must_use]
+    pub fn of(environment: &str, traffic: Vec<Traffic>, revision: i64) -> Self {
+        Self {
+            environment: environment.to_owned(),
+            revision,
+            traffic,
+            unreadable: Vec::new(),
+        }
+    }
+}
+
 impl Table {
     /// What all environments serve now.
     #[must_use]
@@ -142,6 +159,16 @@ impl Table {
             .prompts
             .get(prompt_id)
             .cloned()
+    }
+
+    /// Whether it can't be said what is served of a prompt: its row can't be read, and was not before.
+    #[must_use]
+    pub fn is_unreadable(&self, environment: &str, prompt_id: &str) -> bool {
+        let snapshot = self.0.snapshot.load();
+        let environment = snapshot.environment(environment);
+        environment.is_some_and(|known| {
+            known.unreadable.contains(prompt_id) && !known.prompts.contains_key(prompt_id)
+        })
     }
 
     /// How long ago the table last agreed with the storage.
@@ -183,7 +210,7 @@ impl Table {
     pub fn apply_own(&self, traffic: Traffic) {
         let environment = traffic.environment.to_string();
         let revision = traffic.revision;
-        self.update(&environment, vec![traffic], |known| {
+        self.update(&environment, vec![traffic], &[], |known| {
             // Where other replicas have written between, the poll brings what is missing.
             if known + 1 == revision {
                 revision
@@ -199,9 +226,18 @@ impl Table {
         self.0.own_writes.notified().await;
     }
 
-    /// Takes in all splits of an environment that have changed up to `revision`.
-    pub(super) fn apply_all(&self, environment: &str, traffic: Vec<Traffic>, revision: i64) {
-        self.update(environment, traffic, |known| known.max(revision));
+    /// Takes in all splits of an environment that have changed up to `revision`. Of those that can't be
+    /// read, what was known before is served on.
+    pub(super) fn apply_all(&self, stored: Stored) {
+        let Stored {
+            environment,
+            revision,
+            traffic,
+            unreadable,
+        } = stored;
+        self.update(&environment, traffic, &unreadable, |known| {
+            known.max(revision)
+        });
     }
 
     /// Fills the table from the cache, because the storage does not answer.
@@ -212,7 +248,7 @@ impl Table {
             milliseconds(self.0.created.elapsed()).saturating_sub(milliseconds(cached.age));
         self.0.agreed.store(agreed, Ordering::Relaxed);
         for stored in cached.environments {
-            self.apply_all(&stored.environment, stored.traffic, stored.revision);
+            self.apply_all(stored);
         }
     }
 
@@ -228,13 +264,21 @@ impl Table {
         self.0.agreed.store(now, Ordering::Relaxed);
     }
 
-    fn update(&self, name: &str, traffic: Vec<Traffic>, revision: impl FnOnce(i64) -> i64) {
+    fn update(
+        &self,
+        name: &str,
+        traffic: Vec<Traffic>,
+        unreadable: &[String],
+        revision: impl FnOnce(i64) -> i64,
+    ) {
         let _writer = self.hold();
         let snapshot = self.snapshot();
         let mut environment = snapshot.environment(name).cloned().unwrap_or_default();
         let mut changed = Vec::new();
+        let mut is_other = false;
         for row in traffic {
             let prompt = row.prompt_id.to_string();
+            is_other |= environment.unreadable.remove_mut(&prompt);
             let is_news = environment
                 .prompts
                 .get(&prompt)
@@ -245,9 +289,13 @@ impl Table {
                 changed.push(row);
             }
         }
+        for prompt in unreadable {
+            is_other |= !environment.unreadable.contains(prompt);
+            environment.unreadable.insert_mut(prompt.clone());
+        }
         let before = environment.revision;
         environment.revision = revision(before);
-        if changed.is_empty() && environment.revision == before {
+        if changed.is_empty() && environment.revision == before && !is_other {
             return;
         }
         self.publish(&snapshot, name, environment, changed, false);
@@ -264,8 +312,13 @@ impl Table {
         }
         let before = snapshot.environment(name).cloned().unwrap_or_default();
         let rows = stored.traffic.into_iter().map(Arc::new);
-        let prompts: HashTrieMapSync<_, _> =
-            rows.map(|row| (row.prompt_id.to_string(), row)).collect();
+        // What can't be read is served on as it was known.
+        let kept = stored.unreadable.iter();
+        let kept = kept.filter_map(|prompt| before.prompts.get(prompt).cloned());
+        let prompts: HashTrieMapSync<_, _> = rows
+            .chain(kept)
+            .map(|row| (row.prompt_id.to_string(), row))
+            .collect();
         let names: BTreeSet<_> = before.prompts.keys().chain(prompts.keys()).collect();
         let changed = names.into_iter().filter_map(|prompt| {
             match (before.prompts.get(prompt), prompts.get(prompt)) {
@@ -280,12 +333,15 @@ impl Table {
             }
         });
         let changed: Vec<_> = changed.collect();
-        if changed.is_empty() && before.revision == stored.revision {
+        let unreadable = stored.unreadable.into_iter().collect();
+        let is_same = changed.is_empty() && before.unreadable == unreadable;
+        if is_same && before.revision == stored.revision {
             return true;
         }
         let after = Environment {
             revision: stored.revision,
             prompts: prompts.clone(),
+            unreadable,
             changed: 0,
         };
         self.publish(&snapshot, name, after, changed, true);
@@ -332,6 +388,7 @@ impl Default for Environment {
         Self {
             revision: 0,
             prompts: HashTrieMapSync::new_sync(),
+            unreadable: HashTrieSetSync::new_sync(),
             changed: 0,
         }
     }
@@ -389,7 +446,11 @@ mod tests {
             1,
             "revision 2 is another replica's, and has not been seen"
         );
-        table.apply_all("production", vec![row("b", 2, 2), row("a", 3, 3)], 3);
+        table.apply_all(Stored::of(
+            "production",
+            vec![row("b", 2, 2), row("a", 3, 3)],
+            3,
+        ));
         assert_eq!(revision(&table), 3);
         assert_eq!(
             table
@@ -406,7 +467,7 @@ mod tests {
     fn what_is_older_changes_nothing() {
         let table = Table::default();
         let mut changes = table.subscribe();
-        table.apply_all("production", vec![row("a", 2, 2)], 2);
+        table.apply_all(Stored::of("production", vec![row("a", 2, 2)], 2));
         assert_eq!(changes.try_recv().unwrap().traffic.len(), 1);
         table.apply_own(row("a", 1, 1));
         assert!(changes.try_recv().is_err());

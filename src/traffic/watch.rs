@@ -184,17 +184,17 @@ mod tests {
     #[tokio::test]
     async fn what_is_older_than_what_was_told_is_never_told() {
         let table = Table::default();
-        table.apply_all("production", vec![row("a", 1)], 1);
+        table.apply_all(Stored::of("production", vec![row("a", 1)], 1));
         let mut watch = table.watch("production", 0);
         // These wait in line while the snapshot, which has them, is told.
-        table.apply_all("production", vec![row("a", 2)], 2);
-        table.apply_all("production", vec![row("a", 3)], 3);
+        table.apply_all(Stored::of("production", vec![row("a", 2)], 2));
+        table.apply_all(Stored::of("production", vec![row("a", 3)], 3));
         let snapshot = watch.next().await.unwrap();
         assert_eq!(
             (revisions(&snapshot), snapshot.revision, snapshot.snapshot),
             (vec![3], 3, true)
         );
-        table.apply_all("production", vec![row("b", 4)], 4);
+        table.apply_all(Stored::of("production", vec![row("b", 4)], 4));
         let change = watch.next().await.unwrap();
         assert_eq!((revisions(&change), change.revision), (vec![4], 4));
     }
@@ -202,9 +202,9 @@ mod tests {
     #[tokio::test]
     async fn who_comes_from_a_replica_that_knows_more_is_not_sent_back_in_time() {
         let table = Table::default();
-        table.apply_all("production", vec![row("a", 3)], 3);
+        table.apply_all(Stored::of("production", vec![row("a", 3)], 3));
         let mut watch = table.watch("production", 5);
-        let feed = async { table.apply_all("production", vec![row("a", 6)], 6) };
+        let feed = async { table.apply_all(Stored::of("production", vec![row("a", 6)], 6)) };
         let (update, ()) = tokio::join!(watch.next(), feed);
         let update = update.unwrap();
         assert_eq!(
@@ -216,7 +216,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_revision_of_another_storage_is_answered_with_a_snapshot() {
         let table = Table::default();
-        table.apply_all("production", vec![row("a", 3)], 3);
+        table.apply_all(Stored::of("production", vec![row("a", 3)], 3));
         let update = table.watch("production", 99).next().await.unwrap();
         assert_eq!(
             (revisions(&update), update.revision, update.snapshot),
@@ -227,14 +227,10 @@ mod tests {
     #[tokio::test]
     async fn where_the_storage_has_another_past_a_watcher_starts_over() {
         let table = Table::default();
-        table.apply_all("production", vec![row("a", 8), row("b", 9)], 9);
+        table.apply_all(Stored::of("production", vec![row("a", 8), row("b", 9)], 9));
         let mut watch = table.watch("production", 0);
         watch.next().await.unwrap();
-        let restored = Stored {
-            environment: "production".into(),
-            revision: 4,
-            traffic: vec![row("a", 4)],
-        };
+        let restored = Stored::of("production", vec![row("a", 4)], 4);
         assert!(!table.replace(restored.clone(), 8), "it has changed since");
         assert!(table.replace(restored, 9));
         let update = watch.next().await.unwrap();
@@ -242,14 +238,14 @@ mod tests {
             (revisions(&update), update.revision, update.snapshot),
             (vec![4], 4, true)
         );
-        table.apply_all("production", vec![row("b", 5)], 5);
+        table.apply_all(Stored::of("production", vec![row("b", 5)], 5));
         assert_eq!(revisions(&watch.next().await.unwrap()), [5]);
     }
 
     #[tokio::test]
     async fn a_watcher_has_been_sent_a_change_when_it_asks_for_the_next() {
         let table = Table::default();
-        table.apply_all("production", vec![row("a", 1)], 1);
+        table.apply_all(Stored::of("production", vec![row("a", 1)], 1));
         let mut watch = table.watch("production", 0);
         let mut all = table.changes(None);
         let behind = |table: &Table| {
@@ -259,8 +255,8 @@ mod tests {
         assert_eq!(behind(&table), (1, 2, 2));
         all.takes(&table.snapshot());
         watch.next().await.unwrap();
-        table.apply_all("staging", vec![], 1);
-        table.apply_all("production", vec![row("a", 2)], 2);
+        table.apply_all(Stored::of("staging", vec![], 1));
+        table.apply_all(Stored::of("production", vec![row("a", 2)], 2));
         for _ in ["staging", "production"] {
             all.next().await.unwrap().unwrap();
             assert_eq!(behind(&table), (2, 2, 2), "what is taken is not sent yet");

@@ -52,6 +52,11 @@ pub(super) fn meaning(error: &Error) -> Meaning {
             StatusCode::SERVICE_UNAVAILABLE,
             "Something this depends on does not answer",
         ),
+        Error::CorruptRow { .. } => (
+            Code::DataLoss,
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "It can't be read",
+        ),
         Error::Internal => (
             Code::Internal,
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -84,6 +89,7 @@ pub(super) fn status(error: &Error) -> Status {
         | Error::KeyUsed
         | Error::Busy(_)
         | Error::TooMany(_)
+        | Error::CorruptRow { .. }
         | Error::Unavailable { .. }
         | Error::Internal => {}
     }
@@ -110,6 +116,7 @@ pub(super) fn message(error: &Error) -> String {
         | Error::KeyUsed
         | Error::Busy(_)
         | Error::TooMany(_)
+        | Error::CorruptRow { .. }
         | Error::Unavailable { .. }
         | Error::Internal => error.to_string(),
     }
@@ -132,6 +139,11 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             ]
             .into()
         }
+        Error::CorruptRow { table, key, .. } => [
+            ("table".to_owned(), (*table).to_owned()),
+            ("key".to_owned(), key.clone()),
+        ]
+        .into(),
         Error::Denied { .. }
         | Error::Invalid(_)
         | Error::NotFound { .. }
@@ -156,6 +168,7 @@ pub(super) fn retry_after(error: &Error) -> Option<Duration> {
         | Error::NothingServed { .. }
         | Error::Denied { .. }
         | Error::KeyUsed
+        | Error::CorruptRow { .. }
         | Error::Internal => None,
     }
 }

@@ -25,6 +25,7 @@ mod openapi;
 mod otlp;
 mod outcomes;
 mod parity;
+mod poisoned;
 mod redis;
 mod replicas;
 mod rest;

@@ -145,6 +145,8 @@ pub enum Reason {
     PromptUnknown,
     /// The environment did not serve this version.
     VersionNotServed,
+    /// What it would be counted in can't be read.
+    CorruptRow,
 }
 
 impl Reason {
@@ -165,6 +167,7 @@ impl Reason {
             Self::Cost => "COST_INVALID",
             Self::PromptUnknown => "PROMPT_UNKNOWN",
             Self::VersionNotServed => "VERSION_NOT_SERVED",
+            Self::CorruptRow => "CORRUPT_ROW",
         }
     }
 

@@ -17,9 +17,14 @@ use uuid::Uuid;
 use super::rows::side_name;
 use crate::{
     domain::outcome::Side,
-    store::{Tx, entity::cohort_latencies, error::Error},
+    store::{
+        Tx,
+        entity::cohort_latencies,
+        error::{Corrupt, Error},
+    },
 };
 
+const TABLE: &str = "cohort_latencies";
 /// A day, in microseconds.
 const LONGEST: u64 = 86_400_000_000;
 const DIGITS: u8 = 2;
@@ -59,9 +64,19 @@ impl Tx {
             let of_row = added
                 .iter_mut()
                 .find(|((cohort, side), _)| *cohort == row.cohort_id && *side == row.side);
-            if let Some((_, histogram)) = of_row {
-                histogram.add(decode(&row.histogram)?).map_err(corrupt)?;
+            let Some((key, histogram)) = of_row else {
+                continue;
+            };
+            let key = *key;
+            let merged = merge(histogram, &row);
+            self.aside.note(TABLE, || name(&row), &merged);
+            // What can't be read is not written over.
+            if merged.is_err() {
+                added.remove(&key);
             }
+        }
+        if added.is_empty() {
+            return Ok(());
         }
         let added: BTreeMap<_, _> = added.into_iter().collect();
         let rows = added.into_iter().map(|((cohort, side), histogram)| {
@@ -86,20 +101,18 @@ impl Tx {
     }
 }
 
-/// The quantiles of all of these together; none of nothing.
+/// The quantiles of all of these together; none of nothing, or where one can't be read.
 pub(in crate::store) fn quantiles<'r>(
-    rows: impl Iterator<Item = &'r cohort_latencies::Model>,
-) -> Result<Option<Quantiles>, Error> {
+    mut rows: impl Iterator<Item = &'r cohort_latencies::Model>,
+) -> Option<Quantiles> {
     let mut all = empty();
-    for row in rows {
-        all.add(decode(&row.histogram)?).map_err(corrupt)?;
-    }
+    rows.try_for_each(|row| merge(&mut all, row)).ok()?;
     let milliseconds = |quantile| all.value_at_quantile(quantile) as f64 / 1000.0;
-    Ok((!all.is_empty()).then(|| Quantiles {
+    (!all.is_empty()).then(|| Quantiles {
         p50_ms: milliseconds(0.5),
         p95_ms: milliseconds(0.95),
         p99_ms: milliseconds(0.99),
-    }))
+    })
 }
 
 fn empty() -> Histogram<u64> {
@@ -110,18 +123,25 @@ fn encode(histogram: &Histogram<u64>) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     V2Serializer::new()
         .serialize(histogram, &mut bytes)
-        .map_err(corrupt)?;
+        .map_err(|error| Error::Impossible(format!("{error:?}")))?;
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8]) -> Result<Histogram<u64>, Error> {
-    let mut bytes = bytes;
-    Deserializer::new().deserialize(&mut bytes).map_err(corrupt)
+/// Adds what a row has to a histogram.
+fn merge(all: &mut Histogram<u64>, row: &cohort_latencies::Model) -> Result<(), Corrupt> {
+    let corrupt = |what| Corrupt {
+        table: TABLE,
+        key: name(row),
+        what,
+    };
+    let mut bytes = row.histogram.as_slice();
+    let stored: Histogram<u64> = Deserializer::new()
+        .deserialize(&mut bytes)
+        .map_err(|error| corrupt(format!("{error:?}")))?;
+    all.add(stored)
+        .map_err(|error| corrupt(format!("{error:?}")))
 }
 
-fn corrupt(error: impl std::fmt::Debug) -> Error {
-    Error::Corrupt {
-        table: "cohort_latencies",
-        what: format!("{error:?}"),
-    }
+fn name(row: &cohort_latencies::Model) -> String {
+    format!("{} of {}", row.side, row.cohort_id)
 }

@@ -23,6 +23,7 @@ use super::{
     deployments::percent,
     entity::{cohort_sums, cohort_unit, outcome},
     error::Error,
+    traffic::name,
 };
 use crate::domain::{
     Timestamp,
@@ -33,7 +34,8 @@ use crate::domain::{
 
 pub use latency::Quantiles;
 pub(super) use latency::quantiles;
-pub(super) use rows::{read_cohort, read_side, side_name, sums_of};
+use past::Unreadable;
+pub(super) use rows::{COHORTS, read_cohort, read_side, side_name, sums_of};
 
 /// How many rows a statement writes at most: databases limit its parameters.
 const ROWS_MAX: usize = 1000;
@@ -82,8 +84,11 @@ struct Before {
     splits: HashMap<Place, Split>,
     /// The outcomes of these ids that are stored already.
     known: HashMap<Uuid, outcome::Model>,
-    /// The cohorts that those belong to.
+    /// The cohorts that those and the new ones belong to, where they are stored.
     cohorts: HashMap<Uuid, Cohort>,
+    /// What is known of units, by scope and key.
+    tallies: HashMap<(Uuid, Uuid), Tally>,
+    unreadable: Unreadable,
 }
 
 impl Tx {
@@ -97,8 +102,7 @@ impl Tx {
         let mut new = Vec::new();
         let mut seen: HashMap<Uuid, usize> = HashMap::new();
         for outcome in outcomes {
-            let fate = if before.known.contains_key(&outcome.key) || seen.contains_key(&outcome.key)
-            {
+            let fate = if before.is_known(outcome) || seen.contains_key(&outcome.key) {
                 Fate::Known
             } else {
                 match before.place(outcome) {
@@ -112,7 +116,7 @@ impl Tx {
             };
             taken.outcomes.push(fate);
         }
-        self.find_limits(&mut new).await?;
+        self.insert_missing(&before, &new).await?;
         let (late, early) = self
             .assign_scores(scores, &before, &seen, &mut new, &mut taken)
             .await?;
@@ -127,54 +131,90 @@ impl Tx {
         Ok(taken)
     }
 
-    /// Holds what is served of every prompt that comes up, and reads what is known of each id.
+    /// Holds what is served of every prompt that comes up, and reads what is known of each id, of the
+    /// cohorts and of the units.
     async fn before(&self, outcomes: &[Outcome], scores: &[Score]) -> Result<Before, Error> {
         let now = self.now().await?;
+        let mut bad = Unreadable::default();
         let scored: Vec<Uuid> = scores.iter().map(|score| score.outcome).collect();
         let mut places: BTreeSet<Place> = outcomes.iter().map(place_of).collect();
-        let of_scores = self.known(&scored).await?;
-        let cohorts = self.cohorts_of(of_scores.values()).await?;
+        let of_scores = self.known(&scored, &mut bad).await?;
+        let cohorts = of_scores.values().map(|row| row.cohort_id).collect();
+        let cohorts = self.cohorts(cohorts, &mut bad).await?;
         let of_cohort = |cohort: &Cohort| (cohort.prompt_id.clone(), cohort.environment.clone());
         places.extend(cohorts.values().map(of_cohort));
-        let mut splits = self.hold_splits(&places).await?;
+        let mut splits = self.hold_splits(&places, &mut bad).await?;
         let keys: HashSet<Uuid> = outcomes.iter().map(|outcome| outcome.key).collect();
         let keys: Vec<Uuid> = keys.into_iter().chain(scored).collect();
         // Only now: before, somebody else could still store one of them.
-        let known = self.known(&keys).await?;
-        let cohorts = self.cohorts_of(known.values()).await?;
+        let known = self.known(&keys, &mut bad).await?;
         let needs_past = outcomes.iter().filter_map(|outcome| {
             let place = place_of(outcome);
             splits.get(&place)?.needs_past(outcome).then_some(place)
         });
         for place in needs_past.collect::<BTreeSet<_>>() {
-            let past = self.past_cohorts(&place, now).await?;
-            if let Some(split) = splits.get_mut(&place) {
-                split.past = past;
+            match (
+                self.past_cohorts(&place, now).await?,
+                splits.get_mut(&place),
+            ) {
+                (Some(past), Some(split)) => split.past = past,
+                (None, _) => _ = bad.pasts.insert(place),
+                (Some(_), None) => {}
             }
         }
-        Ok(Before {
+        let mut before = Before {
             now,
             splits,
             known,
-            cohorts,
-        })
+            cohorts: HashMap::new(),
+            tallies: HashMap::new(),
+            unreadable: bad,
+        };
+        self.read_counted(&mut before, outcomes, scores).await?;
+        Ok(before)
     }
 
-    /// Stores those cohorts that nobody has come to before. Of the others it reads what calls may
-    /// take, which only the rollout knows.
-    async fn find_limits(&self, new: &mut [New<'_>]) -> Result<(), Error> {
+    /// Reads the cohorts and the units that are added to.
+    async fn read_counted(
+        &self,
+        before: &mut Before,
+        outcomes: &[Outcome],
+        scores: &[Score],
+    ) -> Result<(), Error> {
+        let new = outcomes.iter().filter(|it| !before.is_known(it));
+        let new: Vec<_> = new.filter_map(|it| before.place(it).ok()).collect();
+        let cohorts = new.iter().map(|new| new.cohort.id);
+        let cohorts = cohorts.chain(before.known.values().map(|row| row.cohort_id));
+        let cohorts = cohorts.collect();
+        let open = new.iter().filter(|new| new.is_open);
+        let units =
+            open.filter_map(|new| Some((new.cohort.scope(), new.outcome.unit.as_ref()?.key)));
+        let units: Vec<_> = units.collect();
+        before.cohorts = self.cohorts(cohorts, &mut before.unreadable).await?;
+        let late = scores.iter().filter_map(|score| {
+            let row = before.known.get(&score.outcome)?;
+            let is_counted = row.quality_score.is_none()
+                && before
+                    .cohorts
+                    .get(&row.cohort_id)
+                    .is_some_and(|it| before.is_open(it));
+            Some((row.scope, row.unit?)).filter(|_| is_counted)
+        });
+        let units: Vec<_> = units.into_iter().chain(late).collect();
+        let tallies = self.tallies(units.into_iter(), &mut before.unreadable);
+        before.tallies = tallies.await?;
+        Ok(())
+    }
+
+    /// Stores those cohorts that nobody has come to before.
+    async fn insert_missing(&self, before: &Before, new: &[New<'_>]) -> Result<(), Error> {
         let cohorts: BTreeMap<Uuid, &Cohort> =
             new.iter().map(|new| (new.cohort.id, &new.cohort)).collect();
-        let stored = self.cohorts(cohorts.keys().copied().collect()).await?;
-        let missing = cohorts.values().filter(|it| !stored.contains_key(&it.id));
+        let missing = cohorts
+            .values()
+            .filter(|it| !before.cohorts.contains_key(&it.id));
         let missing = missing.map(|cohort| rows::cohort_row(cohort)).collect();
-        self.insert_cohorts(missing).await?;
-        for new in new {
-            if let Some(stored) = stored.get(&new.cohort.id) {
-                new.cohort.limits = stored.limits;
-            }
-        }
-        Ok(())
+        self.insert_cohorts(missing).await
     }
 
     /// Adds what is new to what is known of the units and of the groups.
@@ -184,14 +224,7 @@ impl Tx {
             .iter()
             .filter(|(_, cohort, _)| before.is_open(cohort))
             .collect();
-        let of_new = new.iter().filter_map(|new| {
-            let unit = new.outcome.unit.as_ref()?;
-            Some((new.cohort.scope(), unit.key))
-        });
-        let of_late = late
-            .iter()
-            .filter_map(|(row, ..)| Some((row.scope, row.unit?)));
-        let mut fold = Fold::over(self.tallies(of_new.chain(of_late)).await?);
+        let mut fold = Fold::over(before.tallies.clone());
         for new in &new {
             let unit = new.outcome.unit.as_ref().map(|unit| (unit.key, new.band));
             let known = Known {
@@ -201,8 +234,10 @@ impl Tx {
             fold.call(&new.cohort, new.side, unit, &known);
         }
         for (row, cohort, quality) in late {
-            let side = rows::read_side("outcomes", &row.side)?;
-            let band = percent("outcomes", row.band)?;
+            // Both could be read, or it would not be here.
+            let (Ok(side), Ok(band)) = (rows::read_side(&row.side), percent(row.band)) else {
+                continue;
+            };
             fold.score(cohort, side, row.unit.map(|unit| (unit, band)), *quality);
         }
         let (tallies, sums) = fold.finish();
@@ -298,9 +333,18 @@ impl Tx {
 }
 
 impl Before {
+    /// Whether an outcome is stored already.
+    fn is_known(&self, outcome: &Outcome) -> bool {
+        self.known.contains_key(&outcome.key) || self.unreadable.outcomes.contains(&outcome.key)
+    }
+
     /// Where an outcome belongs.
     fn place<'a>(&self, outcome: &'a Outcome) -> Result<New<'a>, Refusal> {
-        let split = self.splits.get(&place_of(outcome));
+        let place = place_of(outcome);
+        if self.unreadable.splits.contains(&name(&place.0, &place.1)) {
+            return Err(corrupt("what is served"));
+        }
+        let split = self.splits.get(&place);
         let served = split.filter(|split| split.traffic.revision > 0);
         let Some(split) = served else {
             return Err(Refusal {
@@ -311,19 +355,58 @@ impl Before {
                 ),
             });
         };
-        let cohort = split.cohort_of(outcome)?;
+        if self.unreadable.pasts.contains(&place) && split.needs_past(outcome) {
+            return Err(corrupt("what was served"));
+        }
+        let mut cohort = split.cohort_of(outcome)?;
+        let is_open = split.is_open(&cohort);
         let unit = outcome.unit.as_ref();
+        self.check_readable(&cohort, unit.map(|unit| unit.key).filter(|_| is_open))?;
+        // What calls may take only the rollout knows.
+        if let Some(stored) = self.cohorts.get(&cohort.id) {
+            cohort.limits = stored.limits;
+        }
         let band = unit.map_or(0, |unit| cohort.band(&unit.name));
         // It serves the version, or it would not have been found.
         let side = cohort.side(outcome.version, band).unwrap_or(Side::Stable);
         Ok(New {
             outcome,
-            is_open: split.is_open(&cohort),
+            is_open,
             cohort,
             side,
             band,
             quality: outcome.known.quality_score,
         })
+    }
+
+    /// Whether what an outcome is added to can be read.
+    fn check_readable(&self, cohort: &Cohort, unit: Option<Uuid>) -> Result<(), Refusal> {
+        let bad = &self.unreadable;
+        if bad.cohorts.contains(&cohort.id) {
+            return Err(corrupt("what it is counted in"));
+        }
+        if unit.is_some_and(|unit| bad.units.contains(&(cohort.scope(), unit))) {
+            return Err(corrupt("what is known of its unit"));
+        }
+        Ok(())
+    }
+
+    /// Why a score can't be given to its outcome, where that is stored and can't be read, or what it is
+    /// added to can't.
+    fn refusal(&self, score: &Score) -> Option<Refusal> {
+        if self.unreadable.outcomes.contains(&score.outcome) {
+            return Some(corrupt("its outcome"));
+        }
+        let row = self.known.get(&score.outcome)?;
+        if self.unreadable.cohorts.contains(&row.cohort_id) {
+            return Some(corrupt("what it is counted in"));
+        }
+        let cohort = self.cohorts.get(&row.cohort_id)?;
+        let place = name(&cohort.prompt_id, &cohort.environment);
+        if self.unreadable.splits.contains(&place) {
+            return Some(corrupt("what is served"));
+        }
+        self.check_readable(cohort, row.unit).err()
     }
 
     /// An outcome that is stored, where its traffic is held.
@@ -340,6 +423,17 @@ impl Before {
     fn split_of(&self, cohort: &Cohort) -> Option<&Split> {
         let place = (cohort.prompt_id.clone(), cohort.environment.clone());
         self.splits.get(&place)
+    }
+}
+
+/// That something can't be read, which its alarm tells more of.
+fn corrupt(what: &str) -> Refusal {
+    Refusal {
+        reason: Reason::CorruptRow,
+        message: format!(
+            "{what} can't be read, so that this can't be counted; send it again once an operator has put \
+             that right"
+        ),
     }
 }
 

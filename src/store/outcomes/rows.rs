@@ -11,9 +11,9 @@ use crate::{
         outcome::{Cohort, Counted, Group, Side, Sums, Tally, Total, UnitSums},
     },
     store::{
+        aside::Each,
         deployments::percent,
         entity::{cohort, cohort_sums, cohort_unit, outcome},
-        error::Error,
     },
 };
 
@@ -24,14 +24,11 @@ pub(in crate::store) fn side_name(side: Side) -> &'static str {
     }
 }
 
-pub(in crate::store) fn read_side(table: &'static str, name: &str) -> Result<Side, Error> {
+pub(in crate::store) fn read_side(name: &str) -> Result<Side, String> {
     [Side::Candidate, Side::Stable]
         .into_iter()
         .find(|side| side_name(*side) == name)
-        .ok_or_else(|| Error::Corrupt {
-            table,
-            what: format!("side '{name}'"),
-        })
+        .ok_or_else(|| format!("side '{name}'"))
 }
 
 pub(super) fn cohort_row(cohort: &Cohort) -> cohort::ActiveModel {
@@ -51,7 +48,12 @@ pub(super) fn cohort_row(cohort: &Cohort) -> cohort::ActiveModel {
     }
 }
 
-pub(in crate::store) fn read_cohort(row: cohort::Model) -> Result<Cohort, Error> {
+pub(in crate::store) const COHORTS: Each = Each {
+    table: "cohorts",
+    key: &["id"],
+};
+
+pub(in crate::store) fn read_cohort(row: cohort::Model) -> Result<Cohort, String> {
     Ok(Cohort {
         id: row.id,
         prompt_id: row.prompt_id,
@@ -60,7 +62,7 @@ pub(in crate::store) fn read_cohort(row: cohort::Model) -> Result<Cohort, Error>
         rollout: row.rollout,
         stable_version: row.stable_version,
         candidate_version: row.candidate_version,
-        share: percent("cohorts", row.share)?,
+        share: percent(row.share)?,
         began_at: row.began_at,
         limits: Limits {
             latency_ms: row.latency_limit_ms,
@@ -113,15 +115,15 @@ pub(super) fn tally_row(scope: Uuid, unit: Uuid, tally: &Tally) -> cohort_unit::
     }
 }
 
-pub(super) fn read_tally(row: &cohort_unit::Model) -> Result<Tally, Error> {
+pub(super) fn read_tally(row: &cohort_unit::Model) -> Result<Tally, String> {
     let total = |n: i32, sum| Total {
         n: n.unsigned_abs(),
         sum,
     };
     Ok(Tally {
         cohort: row.cohort_id,
-        side: read_side("cohort_units", &row.side)?,
-        band: percent("cohort_units", row.band)?,
+        side: read_side(&row.side)?,
+        band: percent(row.band)?,
         has_moved: row.has_moved,
         metrics: [
             total(row.quality_n, row.quality_sum),

@@ -37,6 +37,8 @@ impl Tx {
                 }
             } else if !scored.insert(score.outcome) {
                 Fate::Known
+            } else if let Some(refusal) = before.refusal(score) {
+                Fate::Refused(refusal)
             } else if let Some((row, cohort)) = known.and_then(|row| before.held(row)) {
                 if row.quality_score.is_some() {
                     Fate::Known

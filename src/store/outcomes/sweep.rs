@@ -10,7 +10,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::ROWS_MAX;
+use super::{Fate, ROWS_MAX, TakenIn};
 use crate::{
     domain::{Timestamp, outcome::Score},
     store::{
@@ -78,6 +78,21 @@ impl Tx {
         let claimed = claimed.copied().collect();
         self.forget_waiting(waiting.into_keys().collect()).await?;
         Ok(claimed)
+    }
+
+    /// Has scores wait on that were claimed and could not be given to their outcomes.
+    ///
+    /// # Errors
+    /// The storage failed.
+    pub async fn return_scores(&self, scores: &[Score], taken: &TakenIn) -> Result<(), Error> {
+        let fates = scores.iter().zip(&taken.scores);
+        let refused = fates.filter(|(_, fate)| matches!(fate, Fate::Refused(_)));
+        let refused: Vec<_> = refused.map(|(score, _)| *score).collect();
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let now = self.now().await?;
+        self.keep_waiting(refused, now).await
     }
 
     async fn forget_outcomes(&self, before: Timestamp) -> Result<bool, Error> {

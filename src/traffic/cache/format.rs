@@ -83,11 +83,7 @@ pub(super) fn read(environment: &str, text: &str) -> Result<Stored, Unreadable> 
         .iter()
         .map(|row| split(row, &environment))
         .collect();
-    Ok(Stored {
-        environment: environment.to_string(),
-        revision: kept.revision,
-        traffic: traffic?,
-    })
+    Ok(Stored::of(environment.as_str(), traffic?, kept.revision))
 }
 
 fn split(row: &Row, environment: &ids::Environment) -> Result<Traffic, Unreadable> {
@@ -145,11 +141,7 @@ mod tests {
         ended.revision = 3;
         let rows = [Arc::new(served.clone()), Arc::new(ended.clone())];
         let text = write(9, &rows).unwrap();
-        let expected = Stored {
-            environment: "production".into(),
-            revision: 9,
-            traffic: vec![served, ended],
-        };
+        let expected = Stored::of("production", vec![served, ended], 9);
         assert_eq!(read("production", &text).unwrap(), expected);
     }
 

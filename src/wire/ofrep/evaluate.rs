@@ -108,6 +108,7 @@ impl Evaluation {
         (status = BAD_REQUEST, body = EvaluationFailure, description = "The body or the context can't be used"),
         (status = NOT_FOUND, body = EvaluationFailure, description = "The environment serves no version of such a prompt"),
         (status = PAYLOAD_TOO_LARGE, body = EvaluationFailure, description = "The body is too large"),
+        (status = SERVICE_UNAVAILABLE, body = EvaluationFailure, description = "What is served of the prompt can't be read at the moment"),
     ),
 )]
 pub(super) async fn flag(

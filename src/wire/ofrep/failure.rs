@@ -79,6 +79,7 @@ impl From<Error> for EvaluationFailure {
             | Error::KeyUsed
             | Error::Busy(_)
             | Error::TooMany(_)
+            | Error::CorruptRow { .. }
             | Error::Unavailable { .. }
             | Error::Internal => ErrorCode::General,
         };

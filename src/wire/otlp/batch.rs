@@ -149,6 +149,7 @@ fn is_foreign(refusal: &Refusal) -> bool {
         | Reason::TooOld
         | Reason::Latency
         | Reason::Score
-        | Reason::Cost => false,
+        | Reason::Cost
+        | Reason::CorruptRow => false,
     }
 }

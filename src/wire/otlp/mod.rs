@@ -124,6 +124,7 @@ fn to_retry(error: Error) -> Error {
         | Error::Denied { .. }
         | Error::KeyUsed
         | Error::TooMany(_)
+        | Error::CorruptRow { .. }
         | Error::Unavailable { .. }
         | Error::Internal => error,
     }
