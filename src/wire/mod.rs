@@ -5,6 +5,7 @@
 //! message and a value of the domain correspond, `error` what a failure is in each protocol, `edge`
 //! what every request goes through, whatever its protocol. `flagd` speaks protocols that are not ours.
 
+mod bounds;
 mod caller;
 mod convert;
 mod cors;
@@ -23,6 +24,7 @@ pub mod pb;
 mod rest;
 mod router;
 pub mod schema;
+mod sse;
 mod timestamp;
 
 pub use cors::Origins;

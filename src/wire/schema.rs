@@ -21,7 +21,7 @@ use utoipa::{
     },
 };
 
-use super::pb;
+use super::{bounds, pb};
 
 const PACKAGE: &str = "delos.deploy.v1";
 const TIMESTAMP: &str = "google.protobuf.Timestamp";
@@ -101,6 +101,7 @@ message_schemas! {
 /// `deployment_id` is a path parameter under `/v1/deployments/{deployment_id}/events` and a
 /// query parameter under `/v1/events`. To be called once, on the finished document.
 pub fn place_path_parameters(api: &mut OpenApi) {
+    drop_placed_fields(api);
     for (path, item) in &mut api.paths.paths {
         let operations = [
             &mut item.get,
@@ -125,6 +126,43 @@ pub fn place_path_parameters(api: &mut OpenApi) {
     }
 }
 
+/// Takes out of each body what stands in its path.
+fn drop_placed_fields(api: &mut OpenApi) {
+    let Some(components) = &mut api.components else {
+        return;
+    };
+    for (path, item) in &api.paths.paths {
+        let body = item
+            .post
+            .as_ref()
+            .and_then(|call| call.request_body.as_ref());
+        let schema = body.and_then(|body| match body {
+            RefOr::T(body) => match body.content.get("application/json")? {
+                RefOr::T(content) => content.schema.as_ref(),
+                RefOr::Ref(_) => None,
+            },
+            RefOr::Ref(_) => None,
+        });
+        let Some(name) = schema.and_then(referred) else {
+            continue;
+        };
+        if let Some(RefOr::T(Schema::Object(object))) = components.schemas.get_mut(name) {
+            object
+                .properties
+                .retain(|field, _| !path.contains(&format!("{{{field}}}")));
+        }
+    }
+}
+
+/// The component that a schema is, or may be.
+fn referred(schema: &RefOr<Schema>) -> Option<&str> {
+    match schema {
+        RefOr::Ref(reference) => reference.ref_location.rsplit('/').next(),
+        RefOr::T(Schema::OneOf(either)) => either.items.iter().find_map(referred),
+        RefOr::T(_) => None,
+    }
+}
+
 fn message(name: &str) -> MessageDescriptor {
     pb::descriptors()
         .get_message_by_name(&format!("{PACKAGE}.{name}"))
@@ -133,19 +171,25 @@ fn message(name: &str) -> MessageDescriptor {
 
 /// A message as an object. What protobuf's JSON always writes is required of a response; a field
 /// whose presence is known (a message, a oneof) is left out while it isn't set, never null. A
-/// request may leave out anything, and nothing may be added to it.
+/// request may leave out what is not required of it, and nothing may be added to it.
 fn message_schema(message: &MessageDescriptor) -> RefOr<Schema> {
     let of_request = is_part_of_request(message);
     let mut object = ObjectBuilder::new()
         .schema_type(Type::Object)
         .description(comment(&message.parent_file(), message.path()));
     for field in message.fields() {
-        object = object.property(field.name(), field_schema(&field));
-        if !of_request && !field.supports_presence() {
+        let mut schema = field_schema(&field);
+        if of_request {
+            schema = bounds::narrowed(message.name(), field.name(), schema);
+        } else if !field.supports_presence() {
             object = object.required(field.name());
         }
+        object = object.property(field.name(), schema);
     }
     if of_request {
+        for name in bounds::required(message.name()) {
+            object = object.required(*name);
+        }
         object = object.additional_properties(Some(AdditionalProperties::FreeForm(false)));
     }
     object.into()
@@ -226,20 +270,28 @@ fn enum_schema(of: &EnumDescriptor) -> RefOr<Schema> {
         .into()
 }
 
-/// The fields that fit into a URL, none of them required.
+/// The fields that fit into a URL.
 fn parameters(message: &MessageDescriptor, place: &ParameterIn) -> Vec<Parameter> {
     let fits = |field: &FieldDescriptor| {
         let kind = field.kind();
         let is_object = |inner: &MessageDescriptor| inner.full_name() != TIMESTAMP;
         !field.is_list() && !kind.as_message().is_some_and(is_object)
     };
+    let required = bounds::required(message.name());
     let parameter = |field: FieldDescriptor| {
+        let is_required = required.contains(&field.name());
+        let schema = value_schema(&field.kind(), None);
+        let schema = bounds::narrowed(message.name(), field.name(), schema);
         let builder = ParameterBuilder::new()
             .name(field.name())
             .parameter_in(place.clone())
-            .required(Required::False)
+            .required(if is_required {
+                Required::True
+            } else {
+                Required::False
+            })
             .description(comment(&message.parent_file(), field.path()))
-            .schema(Some(value_schema(&field.kind(), None)));
+            .schema(Some(schema));
         builder.build()
     };
     message.fields().filter(fits).map(parameter).collect()
@@ -391,9 +443,12 @@ mod tests {
     }
 
     #[test]
-    fn a_request_requires_nothing_and_takes_nothing_more() {
+    fn a_request_says_what_it_requires_and_takes_nothing_more() {
         let request = schema::<pb::CreateDeploymentRequest>();
-        assert_eq!(request.get("required"), None);
+        assert_eq!(
+            strings(&request["required"]),
+            HashSet::from(["prompt_id", "to_version", "environment"])
+        );
         assert_eq!(request["additionalProperties"], json!(false));
         assert_eq!(
             keys(&request["properties"]),

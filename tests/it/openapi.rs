@@ -106,8 +106,8 @@ fn the_parameters_of_every_operation_match_its_path() {
         assert_eq!(sorted(in_path), sorted(in_template), "{method} {path}");
         let mut names = BTreeSet::new();
         for parameter in parameters {
-            let is_in_path = parameter["in"] == "path";
-            assert_eq!(parameter["required"] == true, is_in_path, "{parameter}");
+            let is_required = parameter["required"] == true;
+            assert!(is_required || parameter["in"] != "path", "{parameter}");
             assert!(names.insert(text(parameter, "name")), "{parameter} twice");
         }
         assert_eq!(operation.get("requestBody").is_some(), method == "post");

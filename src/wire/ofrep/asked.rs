@@ -30,9 +30,11 @@ pub(super) struct EvaluationRequest {
 pub(super) struct EvaluationContext {
     /// Who gets the same version for as long as the split stays. Without one: the stable version.
     #[serde(default)]
+    #[schema(max_length = 1024)]
     pub(super) targeting_key: Option<String>,
     /// The environment, where the base path names none.
     #[serde(default)]
+    #[schema(pattern = "^([A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$")]
     pub(super) environment: Option<String>,
     /// Get the version that is being rolled out, whatever its share.
     #[serde(default)]

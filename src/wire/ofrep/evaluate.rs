@@ -101,7 +101,7 @@ impl Evaluation {
     path = "/ofrep/v1/evaluate/flags/{*key}",
     tag = "OpenFeature",
     operation_id = "EvaluateFlag",
-    params(("key" = String, Path, description = "The flag: the prompt's id")),
+    params(("key" = String, Path, pattern = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$", description = "The flag: the prompt's id")),
     request_body(content = Option<EvaluationRequest>, description = "Whom the evaluation is for"),
     responses(
         (status = OK, body = Evaluation, description = "The flag's value"),

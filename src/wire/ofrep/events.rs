@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Ofrep, asked::Place, failure::EvaluationFailure};
-use crate::wire::grpc::KEEP_ALIVE;
+use crate::wire::{grpc::KEEP_ALIVE, sse::EventOf};
 
 /// Tells a client to ask for the flags again.
 #[derive(Debug, Serialize, ToSchema)]
@@ -35,8 +35,12 @@ pub(super) struct RefetchEvent {
 pub(super) struct Watched {
     /// The environment.
     #[serde(default)]
+    #[param(pattern = "^([A-Za-z0-9][A-Za-z0-9_.-]{0,62})?$")]
     environment: Option<String>,
 }
+
+/// An event of the stream. (The attribute reads a generic type its own way.)
+type FlagsEvent = EventOf<RefetchEvent>;
 
 /// Hear when to evaluate all flags again, as Server-Sent Events
 ///
@@ -49,7 +53,7 @@ pub(super) struct Watched {
     operation_id = "WatchFlags",
     params(Watched),
     responses(
-        (status = OK, content_type = "text/event-stream", body = RefetchEvent, description = "The events"),
+        (status = OK, content_type = "text/event-stream", body = FlagsEvent, description = "The events"),
         (status = BAD_REQUEST, content_type = "application/json", body = EvaluationFailure, description = "There can be no such environment"),
     ),
 )]

@@ -15,7 +15,7 @@ use utoipa::openapi::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::rest::BODY_MAX;
+use super::{bounds::ENVIRONMENT, rest::BODY_MAX};
 use crate::{domain::ids::Environment, service::Service};
 
 mod asked;
@@ -77,7 +77,10 @@ fn bind_to_environment(operation: &mut Operation) {
         .required(Required::True)
         .description(Some("The environment, whatever the context names"))
         .schema(Some(RefOr::T(Schema::Object(
-            ObjectBuilder::new().schema_type(Type::String).build(),
+            ObjectBuilder::new()
+                .schema_type(Type::String)
+                .pattern(Some(ENVIRONMENT))
+                .build(),
         ))))
         .build();
     let parameters = operation.parameters.get_or_insert_default();

@@ -20,7 +20,19 @@ use crate::{
     path = "/v1/deployments",
     tag = "Deployments",
     operation_id = "CreateDeployment",
-    request_body = pb::CreateDeploymentRequest,
+    request_body(content = pb::CreateDeploymentRequest, example = json!({
+        "prompt_id": "greeting",
+        "environment": "production",
+        "to_version": 2,
+        "strategy": {
+            "type": "DEPLOYMENT_TYPE_CANARY",
+            "initial_percentage": 10,
+            "interval_seconds": 600,
+            "auto_rollback": true,
+        },
+        "skip_approval": true,
+        "metadata": {"ticket": "PROMPT-42"},
+    })),
     responses((status = CREATED, body = pb::CreateDeploymentResponse, headers(("Location" = String, description = "Path of the deployment")), description = "Created")),
 )]
 pub(super) async fn create(
@@ -106,7 +118,7 @@ pub(super) async fn approve(
     path = "/v1/deployments/{id}/gates/{gate_id}/conditions/{index}",
     tag = "Deployments",
     operation_id = "ReportGateCondition",
-    params(("id" = String, Path, description = "The deployment's id"), ("gate_id" = String, Path, description = "The gate's id"), ("index" = i32, Path, description = "Which of the gate's conditions, counted from 0")),
+    params(("id" = String, Path, description = "The deployment's id"), ("gate_id" = String, Path, format = "uuid", description = "The gate's id"), ("index" = i32, Path, minimum = 0, description = "Which of the gate's conditions, counted from 0")),
     request_body = pb::ReportGateConditionRequest,
     responses((status = OK, body = pb::ReportGateConditionResponse, description = "Reported")),
 )]

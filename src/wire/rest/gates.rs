@@ -20,7 +20,15 @@ use crate::{
     path = "/v1/quality-gates",
     tag = "Quality gates",
     operation_id = "CreateQualityGate",
-    request_body = pb::CreateQualityGateRequest,
+    request_body(content = pb::CreateQualityGateRequest, example = json!({
+        "name": "answers on examples",
+        "prompt_id": "greeting",
+        "conditions": [
+            {"type": "eval_score", "operator": "gte", "threshold": 0.8, "dataset_id": "golden-set"},
+            {"type": "latency", "operator": "lte", "threshold": 1500},
+        ],
+        "required": true,
+    })),
     responses((status = CREATED, body = pb::CreateQualityGateResponse, headers(("Location" = String, description = "Path of the prompt's gates")), description = "Created")),
 )]
 pub(super) async fn create(

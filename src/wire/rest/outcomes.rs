@@ -14,7 +14,17 @@ use crate::{
     path = "/v1/outcomes",
     tag = "Telemetry",
     operation_id = "ReportOutcomes",
-    request_body = pb::ReportOutcomesRequest,
+    request_body(content = pb::ReportOutcomesRequest, example = json!({
+        "outcomes": [{
+            "id": "4bf92f3577b34da6",
+            "prompt_id": "greeting",
+            "environment": "production",
+            "version": 2,
+            "unit": "user-1",
+            "latency_ms": 420.5,
+            "quality_score": 0.9,
+        }],
+    })),
     responses((status = OK, body = pb::ReportOutcomesResponse, description = "What was stored, and what was refused")),
 )]
 pub(super) async fn report(

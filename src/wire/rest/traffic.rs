@@ -13,7 +13,10 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use super::extract::Query;
 use crate::{
     service::Service,
-    wire::{convert::stale_seconds, error::Problem, etag::IfNoneMatch, grpc::KEEP_ALIVE, pb},
+    wire::{
+        convert::stale_seconds, error::Problem, etag::IfNoneMatch, grpc::KEEP_ALIVE, pb,
+        sse::EventOf,
+    },
 };
 
 /// Say which version to serve
@@ -99,6 +102,9 @@ pub(super) async fn list(
     Ok(Json(service.splits(&message.environment)?.into()))
 }
 
+/// An event of the stream. (The attribute reads a generic type its own way.)
+type TrafficEvent = EventOf<pb::WatchTrafficResponse>;
+
 /// Watch the splits of an environment, as Server-Sent Events
 ///
 /// Each event is a WatchTrafficResponse, its id the revision; a client that connects again goes on where it was by
@@ -109,7 +115,7 @@ pub(super) async fn list(
     tag = "Traffic",
     operation_id = "WatchTraffic",
     params(pb::WatchTrafficRequest),
-    responses((status = OK, content_type = "text/event-stream", body = pb::WatchTrafficResponse, description = "The events")),
+    responses((status = OK, content_type = "text/event-stream", body = TrafficEvent, description = "The events")),
 )]
 pub(super) async fn watch(
     State(service): State<Service>,
