@@ -385,6 +385,7 @@ async fn what_http_cant_read_is_refused_in_its_own_encoding() {
     for (headers, body, status) in [
         (&[JSON][..], b"{".to_vec(), 400),
         (&[JSON], br#"{"resourceSpans": 1}"#.to_vec(), 400),
+        (&[JSON], b" []".to_vec(), 400),
         (&[JSON, GZIP], b"{}".to_vec(), 400),
         (&[JSON], long.clone(), 413),
         (&[JSON, GZIP], bomb.clone(), 413),

@@ -240,6 +240,7 @@ async fn a_verb_needs_no_body_and_no_other_id_than_its_path_s() {
         (&[][..], String::new()),
         (&[JSON][..], String::new()),
         (&[JSON][..], "{}".into()),
+        (&[JSON][..], "null".into()),
         (&[JSON][..], json!({"id": null}).to_string()),
     ] {
         let created = app.create(minimal()).await;

@@ -148,8 +148,16 @@ where
     let body = if is_gzip { decompress(&body)? } else { body };
     match encoding {
         Encoding::Protobuf => M::decode(body).map_err(|error| malformed(&error)),
-        Encoding::Json => serde_json::from_slice(&body).map_err(|error| malformed(&error)),
+        Encoding::Json => from_json(&body),
     }
+}
+
+/// Serde would take a list of a message's fields for the message.
+fn from_json<M: DeserializeOwned>(body: &[u8]) -> Result<M, ExportFailure> {
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(malformed(&"the body must be an object"));
+    }
+    serde_json::from_slice(body).map_err(|error| malformed(&error))
 }
 
 /// What a body is once it is decompressed, which may be no larger than one that is not compressed.

@@ -140,7 +140,7 @@ async fn json<S: Send + Sync>(request: Request, state: &S) -> Result<Option<Valu
     if bytes.is_empty() {
         return Ok(None);
     }
-    let value = serde_json::from_slice(&bytes).map_err(|error| {
+    let value: Value = serde_json::from_slice(&bytes).map_err(|error| {
         Problem::of_http(
             StatusCode::BAD_REQUEST,
             "MALFORMED_JSON",
@@ -148,7 +148,10 @@ async fn json<S: Send + Sync>(request: Request, state: &S) -> Result<Option<Valu
             format!("the body is not JSON: {error}"),
         )
     })?;
-    Ok(Some(without_nulls(value)))
+    // As good as no body, where one may be left out.
+    Ok(Some(value)
+        .filter(|value| !value.is_null())
+        .map(without_nulls))
 }
 
 /// The query string and the names in the path, as the fields of a message.
