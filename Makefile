@@ -33,6 +33,7 @@ test: test-dependencies ## Install what the tests need, start it, and run all te
 	clients/ofrep/run
 	clients/flagd/run
 	clients/otel/run
+	clients/schemathesis/run
 	clients/rust/run
 	clients/conformance/run
 
