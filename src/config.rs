@@ -56,6 +56,8 @@ pub struct Listen {
     pub port: u16,
     /// Most connections at a time.
     pub connections_max: usize,
+    /// Most requests that are worked on at a time.
+    pub requests_max: usize,
     /// Longest time that a request may take.
     pub request_timeout: Duration,
     /// How long the service goes on serving after SIGTERM, so that load balancers notice.
@@ -152,7 +154,13 @@ const VARIABLES: &[Variable] = &[
         "DELOS_MAX_CONNECTIONS",
         "10000",
         "a whole number, at least 1",
-        "Most connections at a time",
+        "Most connections at a time; further ones are told how the service is, or to come back",
+    ),
+    variable(
+        "DELOS_MAX_REQUESTS",
+        "1000",
+        "a whole number, at least 1",
+        "Most requests that are worked on at a time; further ones are refused, but for those that ask how the service is",
     ),
     variable(
         "DELOS_REQUEST_TIMEOUT_SECONDS",
@@ -396,14 +404,16 @@ impl Source {
             port: self
                 .parsed("DELOS_GRPC_PORT", |text| text.parse().ok())
                 .unwrap_or_default(),
-            connections_max: self
-                .parsed("DELOS_MAX_CONNECTIONS", |text| {
-                    text.parse().ok().filter(|max| *max > 0)
-                })
-                .unwrap_or(1),
+            connections_max: self.at_least_one("DELOS_MAX_CONNECTIONS"),
+            requests_max: self.at_least_one("DELOS_MAX_REQUESTS"),
             request_timeout: self.seconds("DELOS_REQUEST_TIMEOUT_SECONDS", 0..=86_400),
             drain: self.seconds("DELOS_DRAIN_SECONDS", 0..=86_400),
         }
+    }
+
+    fn at_least_one(&mut self, name: &'static str) -> usize {
+        let max = self.parsed(name, |text| text.parse().ok().filter(|max| *max > 0));
+        max.unwrap_or(1)
     }
 
     fn storage(&mut self) -> Backend {
@@ -695,6 +705,7 @@ mod tests {
             ("DELOS_LISTEN_ADDR", "everywhere"),
             ("DELOS_GRPC_PORT", "70000"),
             ("DELOS_MAX_CONNECTIONS", "0"),
+            ("DELOS_MAX_REQUESTS", "0"),
             ("DELOS_DRAIN_SECONDS", "-1"),
             ("DELOS_CORS_ORIGINS", "example.com/"),
             ("DELOS_DEFAULT_ENVIRONMENT", "my production"),

@@ -1,28 +1,20 @@
-//! Puts everything together and owns the accept loop: one listener, its limits, a stop that is
-//! graceful and bounded.
+//! Puts everything together and owns the accept loop: one listener, and a stop that is graceful
+//! and bounded.
 
 use std::{
     io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
-};
+use hyper_util::server::graceful::GracefulShutdown;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{Notify, watch},
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt as _;
 
 use crate::{
     config::{Config, Listen},
@@ -35,17 +27,13 @@ use crate::{
     wire::{self, Readiness},
 };
 
-/// How long a new connection may take until its first request's headers are there, and every
-/// further one of HTTP/1.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest headers of a request, in bytes.
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
-/// Most headers of an HTTP/1 request.
-const HEADERS_MAX: usize = 100;
-/// Most requests at a time on one HTTP/2 connection.
-const STREAMS_MAX: u32 = 100;
-/// Streams reset by the peer before we took them (CVE-2023-44487), and reset by us.
-const RESETS_MAX: (usize, usize) = (20, 1024);
+mod connections;
+
+use connections::Connections;
+
+/// Most connections that wait to be taken, as far as the system allows: one that finds no room among
+/// them tries again only after a second.
+const BACKLOG: u32 = 65_535;
 /// How long requests in flight may take to finish after the listener has closed.
 const FINISH: Duration = Duration::from_secs(15);
 /// How often it is looked whether the storage answers.
@@ -77,10 +65,9 @@ impl Stopper {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
-    router: wire::Served,
     readiness: Readiness,
     service: Service,
-    connections: Arc<Semaphore>,
+    connections: Connections,
     drain: Duration,
     stop: Stopper,
     tasks: TaskTracker,
@@ -119,6 +106,16 @@ pub enum BindError {
     /// The contract can't be reflected, which is a bug.
     #[error("the contract can't be reflected: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The Redis that is used beside a storage that replicas share.
@@ -164,12 +161,13 @@ impl Server {
             address,
             port,
             connections_max,
+            requests_max,
             request_timeout,
             drain,
         } = config.listen;
         let address = SocketAddr::new(address, port);
         let failed = |source| BindError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = listen(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let metrics = telemetry.metrics().clone();
         for pool in store.pools() {
@@ -198,15 +196,15 @@ impl Server {
             default_environment: config.default_environment.clone(),
             evaluation_name: config.evaluation_name.clone(),
             timeout: request_timeout,
+            requests_max,
         })?;
         let (tasks, stop_collector) = (TaskTracker::new(), CancellationToken::new());
         Ok(Self {
             listener,
             address,
-            router,
             readiness,
             service,
-            connections: Arc::new(Semaphore::new(connections_max)),
+            connections: Connections::new(router, connections_max, tasks.clone()),
             drain,
             stop: Stopper(Arc::new(watch::Sender::new(None))),
             collector: tasks.spawn(collector.run(stop_collector.clone())),
@@ -365,21 +363,16 @@ impl Server {
         loop {
             tokio::select! {
                 () = &mut end => return,
-                (stream, permit) = self.accept() => self.serve(stream, permit, graceful),
+                stream = self.accept() => self.connections.serve(stream, graceful),
             }
         }
     }
 
-    /// The next connection, once there is room for one more.
-    async fn accept(&self) -> (TcpStream, OwnedSemaphorePermit) {
+    /// The next connection.
+    async fn accept(&self) -> TcpStream {
         loop {
-            // The semaphore is never closed.
-            let Ok(permit) = Arc::clone(&self.connections).acquire_owned().await else {
-                std::future::pending::<()>().await;
-                continue;
-            };
             match self.listener.accept().await {
-                Ok((stream, _)) => return (stream, permit),
+                Ok((stream, _)) => return stream,
                 Err(error) => {
                     // Out of file handles, for one; what is open may close meanwhile.
                     tracing::warn!(%error, "a connection could not be taken");
@@ -388,60 +381,6 @@ impl Server {
             }
         }
     }
-
-    fn serve(&self, stream: TcpStream, permit: OwnedSemaphorePermit, graceful: &GracefulShutdown) {
-        // Small answers must not wait for the peer's acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let router = self.router.clone();
-        let has_begun = Arc::new(AtomicBool::new(false));
-        let begun = Arc::clone(&has_begun);
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
-            begun.store(true, Ordering::Relaxed);
-            router.clone().oneshot(request.map(axum::body::Body::new))
-        });
-        let connection = builder()
-            .serve_connection_with_upgrades(TokioIo::new(stream), service)
-            .into_owned();
-        let connection = graceful.watch(connection);
-        self.tasks.spawn(async move {
-            let _permit = permit;
-            tokio::pin!(connection);
-            let first_request_is_late = async {
-                tokio::time::sleep(HEADER_TIMEOUT).await;
-                if has_begun.load(Ordering::Relaxed) {
-                    std::future::pending::<()>().await;
-                }
-            };
-            tokio::select! {
-                ended = &mut connection => {
-                    if let Err(error) = ended {
-                        tracing::debug!(error = %error, "a connection broke");
-                    }
-                }
-                () = first_request_is_late => tracing::debug!("a connection sent no request in time"),
-            }
-        });
-    }
-}
-
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(HEADER_BYTES_MAX as usize);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(HEADER_BYTES_MAX)
-        .max_pending_accept_reset_streams(RESETS_MAX.0)
-        .max_local_error_reset_streams(RESETS_MAX.1)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10));
-    builder
 }
 
 /// Opens a storage that did not answer when this replica started, as soon as it does.

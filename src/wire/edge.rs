@@ -13,6 +13,7 @@ use std::{
 use axum::{Router, extract::Request, response::Response};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Code, Status};
 use tower::{Service, ServiceExt as _};
 use tracing::{Instrument as _, Span};
@@ -29,6 +30,21 @@ const GRPC_STATUS: &str = "grpc-status";
 const GRPC_MESSAGE: &str = "grpc-message";
 const GRPC_DETAILS: &str = "grpc-status-details-bin";
 
+/// The calls that say how the service is: answered whatever else there is to do.
+const HEALTH: [&str; 6] = [
+    "/healthz",
+    "/readyz",
+    "/readyz/traffic",
+    "/v1/health",
+    "/grpc.health.v1.Health/Check",
+    "/delos.deploy.v1.DeployService/Health",
+];
+
+/// Marks a request that came on a connection too many: it is answered only where it asks how the
+/// service is.
+#[derive(Debug, Clone, Copy)]
+pub struct Beyond;
+
 /// What the edge needs to know.
 pub(super) struct Edge {
     pub(super) metrics: Metrics,
@@ -36,6 +52,8 @@ pub(super) struct Edge {
     pub(super) paths: Paths,
     /// The longest that a request may take.
     pub(super) timeout: Duration,
+    /// A place for each request that may be worked on at a time.
+    pub(super) requests: Semaphore,
     /// Whose web pages may call.
     pub(super) origins: Origins,
 }
@@ -82,9 +100,11 @@ impl Edge {
         let timeout = deadline(protocol, request.headers(), self.timeout);
         request.extensions_mut().insert(RequestId(id.clone()));
 
-        let response = match refusal(&self.origins, protocol, &request) {
-            Some(problem) => axum::response::IntoResponse::into_response(problem),
-            None => {
+        let place = self.admit(&request);
+        let response = match (refusal(&self.origins, protocol, &request), &place) {
+            (Some(problem), _) => axum::response::IntoResponse::into_response(problem),
+            (None, Place::None) => Failure::Busy.respond(protocol, content_type),
+            (None, Place::NotNeeded | Place::Taken(_)) => {
                 let answer = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
                 let answer = tokio::time::timeout(timeout, answer)
                     .instrument(span.clone())
@@ -111,6 +131,17 @@ impl Edge {
         });
         self.metrics.request(protocol, method, code, elapsed);
         response
+    }
+
+    fn admit(&self, request: &Request) -> Place<'_> {
+        if HEALTH.contains(&request.uri().path()) {
+            return Place::NotNeeded;
+        }
+        if request.extensions().get::<Beyond>().is_some() {
+            return Place::None;
+        }
+        let taken = self.requests.try_acquire();
+        taken.map_or(Place::None, Place::Taken)
     }
 
     /// The name of what is called, out of a set that callers can't add to.
@@ -146,15 +177,33 @@ fn refusal(origins: &Origins, protocol: Protocol, request: &Request) -> Option<P
     })
 }
 
+/// A request's place among those that are worked on. A stream gives it back once it begins.
+enum Place<'a> {
+    NotNeeded,
+    Taken(#[expect(dead_code, reason = "it is given back when it is dropped")] SemaphorePermit<'a>),
+    None,
+}
+
 /// A request that no handler answered.
 enum Failure {
+    Busy,
     Panic,
     Deadline,
 }
 
 impl Failure {
     fn respond(self, protocol: Protocol, content_type: Option<HeaderValue>) -> Response {
+        let busy = || {
+            let why = "as many requests are worked on already as may be; retry";
+            crate::service::Error::Busy(why.into())
+        };
         match (protocol, self) {
+            (Protocol::Http, Self::Busy) => {
+                axum::response::IntoResponse::into_response(Problem::from(busy()))
+            }
+            (Protocol::Grpc | Protocol::GrpcWeb, Self::Busy) => {
+                grpc(&super::error::status(&busy()), content_type)
+            }
             (Protocol::Http, Self::Panic) => axum::response::IntoResponse::into_response(
                 Problem::from(crate::service::Error::Internal),
             ),
@@ -447,6 +496,7 @@ mod tests {
             metrics: Metrics::default(),
             paths: Paths::new(&OpenApi::default()),
             timeout: Duration::from_millis(20),
+            requests: Semaphore::new(1),
             origins: Origins::None,
         };
         let router = Router::new()

@@ -28,5 +28,6 @@ mod sse;
 mod timestamp;
 
 pub use cors::Origins;
+pub use edge::Beyond;
 pub use health::Readiness;
 pub use router::{Routes, Served, router};

@@ -70,6 +70,12 @@ fn add_problems(operation: &mut Operation, is_foreign: bool) {
     let reads_id = operation.parameters.is_some();
     let writes = operation.request_body.is_some();
     let mut problems = vec![("500", "An internal error"), ("504", "It took too long")];
+    if operation.operation_id.as_deref() != Some("Health") {
+        problems.push((
+            "429",
+            "There is too much to do at once, or a limit was reached",
+        ));
+    }
     if !is_foreign {
         problems.push(("503", "The storage does not answer"));
     }
@@ -83,7 +89,6 @@ fn add_problems(operation: &mut Operation, is_foreign: bool) {
             ("409", "The state forbids it, or it changed meanwhile"),
             ("413", "The body is too large"),
             ("415", "The body is not sent as JSON"),
-            ("429", "A limit was reached"),
         ]);
     }
     for (status, description) in problems {

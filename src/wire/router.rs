@@ -10,6 +10,7 @@ use axum::{
     routing::get,
 };
 use http::{HeaderValue, StatusCode, header};
+use tokio::sync::Semaphore;
 use tonic::service::Routes as TonicRoutes;
 use tonic_web::GrpcWebLayer;
 use tower::Layer as _;
@@ -63,6 +64,8 @@ pub struct Routes {
     pub evaluation_name: Option<String>,
     /// The longest that a request may take.
     pub timeout: Duration,
+    /// Most requests that are worked on at a time.
+    pub requests_max: usize,
 }
 
 /// The routes of every protocol, behind what each request goes through. Cheap to clone.
@@ -83,6 +86,7 @@ pub fn router(parts: Routes) -> Result<Served, tonic_reflection::server::Error> 
         metrics: parts.service.metrics().clone(),
         paths,
         timeout: parts.timeout,
+        requests: Semaphore::new(parts.requests_max.min(Semaphore::MAX_PERMITS)),
         origins: parts.origins.clone(),
     };
     let cors = cors::layer(&parts.origins);

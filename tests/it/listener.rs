@@ -369,26 +369,35 @@ async fn start(variables: &[(&str, &str)]) -> Binary {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_too_many_waits_for_another_to_close() {
+async fn a_connection_too_many_is_told_how_the_service_is_and_to_come_back() {
     let service = start(&[("DELOS_MAX_CONNECTIONS", "2")]).await;
     let mut first = connect(&service.address).await;
     let mut second = connect(&service.address).await;
     for stream in [&mut first, &mut second] {
         assert!(ask(stream, "/healthz").await.starts_with("HTTP/1.1 200"));
     }
-    let mut third = connect(&service.address).await;
-    let answer = ask(&mut third, "/healthz");
-    tokio::pin!(answer);
-    let early = timeout(Duration::from_millis(300), &mut answer).await;
-    assert!(early.is_err(), "{early:?}");
-    assert!(
-        ask(&mut second, "/healthz")
-            .await
-            .starts_with("HTTP/1.1 200")
-    );
-    drop(first);
-    let answer = answer.await;
+    for (path, status) in [("/healthz", "200"), ("/v1/deployments", "429")] {
+        let mut third = connect(&service.address).await;
+        let answer = ask(&mut third, path).await.to_ascii_lowercase();
+        assert!(
+            answer.starts_with(&format!("http/1.1 {status}")),
+            "{answer}"
+        );
+        assert!(answer.contains("connection: close"), "{answer}");
+        read_to_end(&mut third).await;
+    }
+    let answer = ask(&mut second, "/v1/deployments").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(first);
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let mut third = connect(&service.address).await;
+        let answer = ask(&mut third, "/v1/deployments").await;
+        if answer.starts_with("HTTP/1.1 200") {
+            break;
+        }
+        assert!(Instant::now() < until, "{answer}");
+    }
 }
 
 /// What `grpc.health.v1` says of a service; the empty name is the whole server.

@@ -24,6 +24,7 @@ mod once;
 mod openapi;
 mod otlp;
 mod outcomes;
+mod overload;
 mod parity;
 mod poisoned;
 mod redis;
