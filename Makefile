@@ -29,6 +29,7 @@ test: test-dependencies ## Install what the tests need, start it, and run all te
 	cargo build --locked --workspace --all-targets
 	scripts/with-services scripts/test-rust
 	"$${CARGO_TARGET_DIR:-target}/debug/demo"
+	"$${CARGO_TARGET_DIR:-target}/debug/chaos"
 	cd web-examples && npm ci --no-audit --no-fund && npm run check && npm test
 	clients/ofrep/run
 	clients/flagd/run
@@ -55,6 +56,12 @@ advisories: ## Check the dependencies against the advisory database (needs GitHu
 .PHONY: bench
 bench: ## Measure side by side with bare servers, pgbench and other flag servers, and print the ratios
 	scripts/bench
+
+.PHONY: chaos
+chaos: test-dependencies ## Kill, pause and cut off replicas, show that bugs are found, upgrade under load
+	scripts/chaos
+	scripts/chaos bugs
+	scripts/upgrade
 
 .PHONY: simulate
 simulate: ## Simulate rollouts: how often the analysis is wrong, and how fast it is right
