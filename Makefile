@@ -26,7 +26,7 @@ demo: ## Watch the service decide: four versions of a prompt under simulated tra
 
 .PHONY: test
 test: test-dependencies ## Install what the tests need, start it, and run all tests
-	cargo build --locked --workspace --all-targets
+	cargo build --locked --workspace --all-targets --features delos-deploy/faults
 	scripts/with-services scripts/test-rust
 	"$${CARGO_TARGET_DIR:-target}/debug/demo"
 	"$${CARGO_TARGET_DIR:-target}/debug/chaos"

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "faults")]
 use std::sync::Arc;
+use std::time::Duration;
 
 #[cfg(feature = "faults")]
 use futures_util::future::BoxFuture;
@@ -44,11 +45,15 @@ pub enum Point {
     ReleaseBefore,
     /// Claims have been given back.
     ReleaseAfter,
+    /// A transaction that lost a race is about to be tried again.
+    RetryBefore,
+    /// What is acted on was read, and the transaction has not begun: with [`Bug::SkipsFence`] alone.
+    FenceSkipped,
 }
 
 impl Point {
     /// Every place.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::ClaimBefore,
         Self::ClaimAfter,
         Self::EvidenceBefore,
@@ -62,6 +67,8 @@ impl Point {
         Self::NotifyAfter,
         Self::ReleaseBefore,
         Self::ReleaseAfter,
+        Self::RetryBefore,
+        Self::FenceSkipped,
     ];
 
     /// Its name.
@@ -81,6 +88,8 @@ impl Point {
             Self::NotifyAfter => "notify.after",
             Self::ReleaseBefore => "release.before",
             Self::ReleaseAfter => "release.after",
+            Self::RetryBefore => "retry.before",
+            Self::FenceSkipped => "fence.skipped",
         }
     }
 }
@@ -139,7 +148,15 @@ pub trait Plan: std::fmt::Debug + Send + Sync {
     /// Something has come to a place: it goes on when this returns, or not at all.
     fn reach(&self, point: Point) -> BoxFuture<'_, Result<(), Lost>>;
 
-    /// Whether a bug is switched on.
+    /// Something has come to a place where it pauses: for so long, or as the plan has it.
+    fn pause(&self, point: Point, pause: Duration) -> BoxFuture<'_, Result<(), Lost>> {
+        Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            self.reach(point).await
+        })
+    }
+
+    /// Whether a bug is switched on, and bites here.
     fn has(&self, bug: Bug) -> bool;
 }
 
@@ -178,7 +195,21 @@ impl Faults {
         Ok(())
     }
 
-    /// Whether a bug is switched on.
+    /// Pauses at a place.
+    ///
+    /// # Errors
+    /// The answer to what was done before is lost.
+    pub async fn pause(&self, point: Point, pause: Duration) -> Result<(), Lost> {
+        #[cfg(feature = "faults")]
+        if let Some(plan) = &self.plan {
+            return plan.pause(point, pause).await;
+        }
+        let _ = point;
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    /// Whether a bug is switched on, and bites here.
     #[must_use]
     pub fn has(&self, bug: Bug) -> bool {
         #[cfg(feature = "faults")]

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
+use rand::RngExt as _;
 
 use super::{Bug, Lost, Plan, Point};
 
@@ -65,6 +66,7 @@ impl Plan for ProcessPlan {
     }
 
     fn has(&self, bug: Bug) -> bool {
-        self.bugs.contains(&bug)
+        let bites = bug != Bug::AcknowledgesEarly || rand::rng().random_ratio(1, 20);
+        bites && self.bugs.contains(&bug)
     }
 }

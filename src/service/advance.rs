@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{audit::Caller, deployment::Deployment},
-    faults::Bug,
+    faults::{Bug, Point},
     store::{self, Claim, Tx},
 };
 
@@ -92,7 +92,8 @@ impl Service {
             return Ok(None);
         }
         let read = self.store.deployment(claim.deployment_id).await?;
-        tokio::time::sleep(UNFENCED).await;
+        let faults = self.store.faults();
+        faults.pause(Point::FenceSkipped, UNFENCED).await?;
         Ok(read)
     }
 }

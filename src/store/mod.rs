@@ -37,6 +37,8 @@ mod entity;
 mod error;
 mod events;
 mod evidence;
+#[cfg(feature = "faults")]
+mod faults;
 mod gates;
 mod migrate;
 mod outcomes;
@@ -201,7 +203,8 @@ impl Store {
                 Err(error) if error.is_worth_a_retry() && tries < RETRIES_MAX => {
                     tries += 1;
                     let jitter = rand::rng().random_range(1..=10 * u64::from(tries));
-                    tokio::time::sleep(Duration::from_millis(jitter)).await;
+                    let pause = Duration::from_millis(jitter);
+                    self.faults.pause(Point::RetryBefore, pause).await?;
                 }
                 outcome => return outcome,
             }
@@ -235,7 +238,7 @@ impl Store {
             }
         };
         self.faults.at(Point::CommitBefore).await?;
-        if self.faults.has(Bug::AcknowledgesEarly) && rand::rng().random_ratio(1, 20) {
+        if self.faults.has(Bug::AcknowledgesEarly) {
             return Ok(value);
         }
         tx.db.commit().await?;
