@@ -66,7 +66,7 @@ pub struct Deployment {
     pub approved_by: String,
     /// Labels of the caller's.
     pub metadata: BTreeMap<String, String>,
-    /// When it last changed; never runs backwards.
+    /// When it last changed, or a change of it was refused; never runs backwards.
     pub updated_at: Timestamp,
     /// Counts its changes: what a write compares, so that it changes only what it has seen.
     pub revision: i64,

@@ -220,6 +220,7 @@ impl<T> Request<T> {
         };
         let record = deployment.refused(self.verb, denied, error.reason(), now);
         deployment.event_count += 1;
+        deployment.updated_at = now;
         tx.put_event_count(&deployment).await?;
         tx.append(
             &deployment,

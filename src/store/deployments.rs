@@ -204,7 +204,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Stores how many events a deployment has, where nothing else of it changes.
+    /// Stores how many events a deployment has and when it last had one, where nothing else of it
+    /// changes.
     ///
     /// # Errors
     /// The storage failed.
@@ -213,6 +214,10 @@ impl Tx {
             .col_expr(
                 deployment::Column::EventCount,
                 Expr::value(deployment.event_count),
+            )
+            .col_expr(
+                deployment::Column::UpdatedAt,
+                Expr::value(deployment.updated_at),
             )
             .filter(deployment::Column::Id.eq(deployment.id))
             .exec(&self.db)
