@@ -113,10 +113,11 @@ async fn advance_within(
         );
         return Err(store::Error::Impossible(why));
     };
-    let now = tx.now().await?.max(deployment.updated_at);
     let served = tx
-        .hold_traffic(&deployment.prompt_id, &deployment.environment, now)
+        .hold_traffic(&deployment.prompt_id, &deployment.environment)
         .await?;
+    // Only now: what was waited for has happened before.
+    let now = tx.now().await?.max(deployment.updated_at);
     let mut change = Change::of(deployment, served);
     change.compare_anew(gate_timeout, now);
     match &measured {

@@ -104,10 +104,8 @@ impl Service {
         new: NewDeployment,
         caller: &Caller,
     ) -> Result<Stored, store::Error> {
+        let traffic = tx.hold_traffic(&new.prompt_id, &new.environment).await?;
         let now = tx.now().await?;
-        let traffic = tx
-            .hold_traffic(&new.prompt_id, &new.environment, now)
-            .await?;
         let gates = if new.skip_approval {
             gates_now(tx, &new.prompt_id, self.gate_timeout, now).await?
         } else {

@@ -192,10 +192,11 @@ impl<T> Request<T> {
         let Some(before) = tx.hold_deployment(self.id).await? else {
             return Ok(Err(Refused::NotFound));
         };
-        let now = tx.now().await?.max(before.updated_at);
         let served = tx
-            .hold_traffic(&before.prompt_id, &before.environment, now)
+            .hold_traffic(&before.prompt_id, &before.environment)
             .await?;
+        // Only now: what was waited for has happened before.
+        let now = tx.now().await?.max(before.updated_at);
         let mut change = Change::of(before, served);
         match (self.effect)(tx, &mut change, now).await? {
             Ok(()) => change.store(tx, &self.caller, None, now).await.map(Ok),

@@ -208,13 +208,13 @@ impl Tx {
         &self,
         prompt_id: &PromptId,
         environment: &Environment,
-        now: Timestamp,
     ) -> Result<Traffic, Error> {
         let held = || one(&self.db, &self.aside, prompt_id, environment, true);
         if let Some(traffic) = held().await? {
             return Ok(traffic);
         }
         let none = Traffic::none(prompt_id.clone(), environment.clone());
+        let now = self.now().await?;
         let unless_there =
             OnConflict::columns([traffic::Column::PromptId, traffic::Column::Environment])
                 .do_nothing()
