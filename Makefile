@@ -67,6 +67,11 @@ chaos: test-dependencies ## Kill, pause and cut off replicas, show that bugs are
 simulate: ## Simulate rollouts: how often the analysis is wrong, and how fast it is right
 	scripts/simulate --check
 
+.PHONY: dst
+dst: ## Play 100,000 seeds of the core, with faults, and every interleaving of a small run
+	cargo run --locked --release -p dst -- --exhaustive
+	cargo run --locked --release -p dst -- --seeds 100000
+
 .PHONY: openapi
 openapi: ## Generate openapi/openapi.json anew
 	cargo run --locked --quiet -- openapi > openapi/openapi.json.new
