@@ -153,7 +153,12 @@ async fn a_gradual_rollout_steps_while_nothing_is_bad_and_it_would_be_seen() {
 async fn a_version_that_fails_is_taken_back_by_the_breaker_before_statistics_could() {
     let app = App::start(Storage::Memory).await;
     let id = roll_out(&app, canary(true)).await;
-    serve(&app, 0, 30, broken).await;
+    // Who gets which version is by chance: until ten have got each.
+    let (mut users, mut candidates) = (0, 0);
+    while candidates < 10 || users - candidates < 10 {
+        candidates += serve(&app, users, users + 5, broken).await;
+        users += 5;
+    }
     app.tick().await;
     assert_eq!(state(&app, &id).await, "ROLLED_BACK");
     let event = last_event(&app, &id).await;
