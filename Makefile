@@ -46,6 +46,7 @@ test-dependencies:
 check: ## Check format, lints, licences, sources and duplicate code paths of dependencies
 	cargo fmt --all --check
 	cargo fmt --manifest-path clients/rust/Cargo.toml --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	scripts/deny check bans licenses sources
 
@@ -71,6 +72,10 @@ simulate: ## Simulate rollouts: how often the analysis is wrong, and how fast it
 dst: ## Play 100,000 seeds of the core, with faults, and every interleaving of a small run
 	cargo run --locked --release -p dst -- --exhaustive
 	cargo run --locked --release -p dst -- --seeds 100000
+
+.PHONY: fuzz
+fuzz: ## Fuzz what callers send and what is decided by, a minute each
+	scripts/fuzz
 
 .PHONY: openapi
 openapi: ## Generate openapi/openapi.json anew
