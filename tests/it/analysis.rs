@@ -154,7 +154,7 @@ async fn a_version_that_fails_is_taken_back_by_the_breaker_before_statistics_cou
     let app = App::start(Storage::Memory).await;
     let id = roll_out(&app, canary(true)).await;
     // Who gets which version is by chance: until ten have got each.
-    let (mut users, mut candidates) = (0, 0);
+    let (mut users, mut candidates) = (30, serve(&app, 0, 30, broken).await);
     while candidates < 10 || users - candidates < 10 {
         candidates += serve(&app, users, users + 5, broken).await;
         users += 5;
