@@ -11,7 +11,11 @@ use std::{
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use sqlx::{PgConnection, Row as _};
-use tokio::{sync::Mutex, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    task::JoinSet,
+    time::Instant,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -25,10 +29,12 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(17);
 /// How long it may take until a replica claims something.
 const CLAIMS_SOON: Duration = Duration::from_secs(20);
+/// How long it takes at most until what a paused replica has written comes to the database.
+const ARRIVES: Duration = Duration::from_millis(20);
 /// How long a takeover is waited for.
 const TAKEOVER_MAX: Duration = Duration::from_secs(60);
-/// How long a resumed replica has to find its claims passed on.
-const WAKES: Duration = Duration::from_secs(6);
+/// How long a resumed replica has at most to find its claims passed on.
+const WAKES: Duration = Duration::from_secs(20);
 /// How long two versions of the program run beside each other in an upgrade.
 const BESIDE_EACH_OTHER: Duration = Duration::from_secs(5);
 /// How many seconds a clock may be off, either way.
@@ -83,6 +89,7 @@ pub(crate) async fn run(
         rng: StdRng::seed_from_u64(plan.seed),
         session: None,
         measuring: JoinSet::new(),
+        pausing: Arc::new(Semaphore::new(1)),
         cluster,
         plan,
         tally,
@@ -131,6 +138,8 @@ struct Nemesis {
     session: Option<PgConnection>,
     /// What goes on while other faults are made: pauses, restarts, and watching what follows.
     measuring: JoinSet<Result<(), Failure>>,
+    /// One replica is paused at a time, so that there are others to take over from it.
+    pausing: Arc<Semaphore>,
     cluster: Arc<Cluster>,
     plan: Plan,
     tally: Arc<Tally>,
@@ -173,7 +182,9 @@ impl Nemesis {
         // What there is a number of is spread over the kills.
         let kills = done(&self.tally.kills).min(self.plan.kills);
         let is_time = |made: u64, of: u64| made < of && made * self.plan.kills <= kills * of;
-        if is_time(done(&self.tally.pauses), self.plan.pauses) {
+        if is_time(done(&self.tally.pauses), self.plan.pauses)
+            && self.pausing.available_permits() == 1
+        {
             return Fault::Pause;
         }
         let restarts = done(&self.tally.restarts);
@@ -203,7 +214,11 @@ impl Nemesis {
             Fault::Pause => {
                 count(&self.tally.pauses);
                 let (cluster, tally) = (Arc::clone(&self.cluster), Arc::clone(&self.tally));
-                self.measuring.spawn(pause(cluster, number, tally));
+                let turn = Arc::clone(&self.pausing).try_acquire_owned()?;
+                self.measuring.spawn(async move {
+                    let _turn = turn;
+                    pause(cluster, number, tally).await
+                });
             }
             Fault::Restart(how) => {
                 count(&self.tally.restarts);
@@ -369,8 +384,12 @@ async fn pause(cluster: Arc<Cluster>, number: usize, tally: Arc<Tally>) -> Resul
     pause_over_a_claim(&cluster, &mut replica).await?;
     tokio::time::sleep(PAUSE).await;
     replica.resume().await?;
-    tokio::time::sleep(WAKES).await;
-    let after = metrics::fenced(replica.address).await.unwrap_or_default();
+    let until = Instant::now() + WAKES;
+    let mut after = before;
+    while after == before && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        after = metrics::fenced(replica.address).await.unwrap_or(before);
+    }
     let refused = after.saturating_sub(before);
     tally.fenced_writes.fetch_add(refused, Ordering::AcqRel);
     if refused > 0 {
@@ -379,25 +398,40 @@ async fn pause(cluster: Arc<Cluster>, number: usize, tally: Arc<Tally>) -> Resul
     Ok(())
 }
 
-/// Stops the process at a moment at which it has claimed something; at any moment, where there is none
-/// for long.
+/// Stops the process at a moment at which it has claimed something and waits for what another service
+/// says, so that it comes to write when the claim has passed on; at any moment, where there is none for
+/// long.
 async fn pause_over_a_claim(cluster: &Cluster, replica: &mut Replica) -> Result<(), Failure> {
     let until = Instant::now() + CLAIMS_SOON;
     while Instant::now() < until {
         replica.pause().await?;
         // What the kernel has not sent yet has to arrive.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(ARRIVES).await;
         let (id, session) = (replica.id(), cluster.postgres.connect().await.ok());
-        if let Some((id, mut session)) = id.zip(session) {
-            let held = claims(&mut session).await.unwrap_or_default();
-            if held.iter().any(|(_, owner, _)| *owner == id) {
-                return Ok(());
-            }
+        if let Some((id, mut session)) = id.zip(session)
+            && will_write(&mut session, id).await.unwrap_or(false)
+        {
+            return Ok(());
         }
         replica.resume().await?;
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
     replica.pause().await
+}
+
+/// Whether a paused replica has claimed something and has no transaction open: what it is in the midst
+/// of, the server ends by itself, so that nothing would be left to refuse.
+async fn will_write(session: &mut PgConnection, owner: Uuid) -> Result<bool, sqlx::Error> {
+    let held = claims(session).await?;
+    let open: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity \
+         WHERE application_name = 'delos-deploy background' AND state <> 'idle' \
+         AND state_change < clock_timestamp() - $1 * interval '1 millisecond'",
+    )
+    .bind(ARRIVES.as_secs_f64() * 750.0)
+    .fetch_one(session)
+    .await?;
+    Ok(open == 0 && held.iter().any(|(_, claimed_by, _)| *claimed_by == owner))
 }
 
 /// A claim: of which deployment, by whom, and the how-manieth.

@@ -116,10 +116,10 @@ impl Plan {
             } else {
                 Share {
                     at_once: 0.1,
-                    dropped: 0.1,
+                    dropped: 0.15,
                 }
             },
-            gap_ms: 100..900,
+            gap_ms: if arguments.long { 50..650 } else { 100..900 },
             programs,
             upgrade_to,
             goals: arguments.goals,

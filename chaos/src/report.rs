@@ -49,7 +49,7 @@ pub(crate) fn begin(plan: &Plan) {
     say(&format!("again: {}", plan.again));
 }
 
-/// Takeovers and recoveries that took longer than they should.
+/// Takeovers and recoveries that took longer than they should, and pauses that showed nothing.
 pub(crate) async fn missed_goals(tally: &Tally) -> Vec<String> {
     let goals = [
         ("takeover after SIGKILL", &tally.after_kill, AFTER_KILL_MAX),
@@ -62,6 +62,16 @@ pub(crate) async fn missed_goals(tally: &Tally) -> Vec<String> {
         if let Some(p99) = p99.filter(|p99| *p99 > goal) {
             missed.push(format!("{what}: p99 {p99:.1?}, at most {goal:?} is wanted"));
         }
+    }
+    let (pauses, fenced) = (&tally.pauses, &tally.fenced_pauses);
+    let (pauses, fenced) = (
+        pauses.load(Ordering::Acquire),
+        fenced.load(Ordering::Acquire),
+    );
+    if fenced < pauses {
+        missed.push(format!(
+            "a stale write was refused after {fenced} of {pauses} pauses; each should have led to one"
+        ));
     }
     missed
 }

@@ -7,7 +7,7 @@ use tonic::Code;
 
 use super::{
     Violation,
-    stored::{Deployment, Stored},
+    stored::{self, Deployment, Stored},
 };
 use crate::clients::{Answer, Call, Done, Op};
 
@@ -28,7 +28,35 @@ pub(crate) fn check(stored: &Stored, ops: &[Op]) -> Vec<Violation> {
         }
     }
     wrong.extend(effects.nobody_asked_for(ops));
+    wrong.extend(stored.deployments.iter().flat_map(refused_after_done));
     wrong
+}
+
+/// What was done under a key is given again to whoever sends it again, and never refused.
+fn refused_after_done(deployment: &Deployment) -> Vec<Violation> {
+    let mut done = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for event in &deployment.events {
+        let (action, key) = (event.action.as_str(), event.request_id.as_str());
+        if !event.is_refusal() {
+            done.insert((action, key));
+        } else if done.contains(&(action, key)) {
+            let what = format!("{action} under {key} was refused after it was done");
+            wrong.push(Violation::of("I5", what).about(&deployment.id.to_string()));
+        }
+    }
+    wrong
+}
+
+/// Whether a refusal may stand beside the effect: where the request was sent several times, a copy of
+/// it that was late may find that the state allows it by now. A refusal is not kept under the key.
+fn has_come_late(op: &Op, deployment: &Deployment) -> bool {
+    let key = op.call.key();
+    let mut of_key = deployment
+        .events
+        .iter()
+        .filter(|event| event.request_id == key);
+    1 < op.sent && of_key.next().is_some_and(stored::Event::is_refusal)
 }
 
 /// An evaluation run has a name that says what it is for, and is started once.
@@ -110,6 +138,7 @@ impl<'a> Effects<'a> {
         let (promise, what) = match (&op.answer, done.as_slice()) {
             (_, [_, _, ..]) => ("I5", format!("was done {} times", done.len())),
             (Answer::Done(_), []) => ("I2", "was acknowledged, and is not there".to_owned()),
+            (Answer::Refused(..), [deployment]) if has_come_late(op, deployment) => return None,
             (Answer::Refused(..), [_]) => ("I2", "was refused, and was done".to_owned()),
             (Answer::Done(Done::Deployment(told, back)), [deployment]) => {
                 let is_there = deployment.id.to_string() == told.id
