@@ -29,6 +29,7 @@ test: test-dependencies ## Install what the tests need, start it, and run all te
 	cargo build --locked --workspace --all-targets --features delos-deploy/faults
 	scripts/with-services scripts/test-rust
 	"$${CARGO_TARGET_DIR:-target}/debug/demo"
+	"$${CARGO_TARGET_DIR:-target}/debug/chaos"
 	cd web-examples && npm ci --no-audit --no-fund && npm run check && npm test
 	clients/ofrep/run
 	clients/flagd/run

@@ -26,8 +26,8 @@ const BATCH: u64 = 32;
 const CONCURRENCY: usize = 4;
 /// Of how many deployments evidence is gathered at the same time.
 const GATHERING_MAX: usize = 64;
-/// How long those may still take when the reconciler stops.
-const FINISH: Duration = Duration::from_secs(3);
+/// How long what has begun may still take when the reconciler stops; the rest is left to others.
+const FINISH: Duration = Duration::from_secs(1);
 /// The longest sleep: how late it is learnt that another replica has written something.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The shortest and longest pause after the storage failed, or working on a deployment did.
@@ -58,9 +58,26 @@ impl Reconciler {
 
     /// Moves deployments until it is told to stop; then gives back what it had claimed.
     pub async fn run(self, stop: CancellationToken) {
+        let patience = async {
+            stop.cancelled().await;
+            tokio::time::sleep(FINISH).await;
+        };
+        // A transaction that has begun ends by itself, and what others were asked for is found again by
+        // who takes over.
+        tokio::select! {
+            () = self.turns(&stop) => {}
+            () = patience => {}
+        }
+        if let Err(error) = self.service.store().release(self.owner).await {
+            tracing::warn!(%error, "claims could not be given back; others take them when the leases end");
+        }
+    }
+
+    /// Does what is due, until it is told to stop and has ended what it had begun.
+    async fn turns(&self, stop: &CancellationToken) {
         let mut failures = 0;
         while !stop.is_cancelled() {
-            let pause = match self.turn(&stop).await {
+            let pause = match self.turn(stop).await {
                 Ok(pause) => {
                     failures = 0;
                     pause
@@ -73,14 +90,10 @@ impl Reconciler {
                     backoff(failures).min(Duration::from_secs(5))
                 }
             };
-            self.sleep(pause, &stop).await;
+            self.sleep(pause, stop).await;
         }
-        // What they have asked for is found again by who takes over.
         self.tasks.close();
-        let _ = tokio::time::timeout(FINISH, self.tasks.wait()).await;
-        if let Err(error) = self.service.store().release(self.owner).await {
-            tracing::warn!(%error, "claims could not be given back; others take them when the leases end");
-        }
+        self.tasks.wait().await;
     }
 
     /// Does all that is due now. For tests, which move the clock themselves.
@@ -89,7 +102,7 @@ impl Reconciler {
     /// The storage failed.
     pub async fn tick(&self) -> Result<(), store::Error> {
         loop {
-            let claimed = self.work().await?;
+            let claimed = self.work(&CancellationToken::new()).await?;
             while !self.tasks.is_empty() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -106,22 +119,24 @@ impl Reconciler {
             if !pause.is_zero() {
                 return Ok(pause);
             }
-            if stop.is_cancelled() || self.work().await? == 0 {
+            if stop.is_cancelled() || self.work(stop).await? == 0 {
                 // Another replica was faster, or it is due within less than the clock tells apart.
                 return Ok(Duration::from_millis(5));
             }
         }
     }
 
-    /// Claims what is due and works on it; says how many claims that were.
-    async fn work(&self) -> Result<usize, store::Error> {
+    /// Claims what is due and works on it, as long as it is not told to stop; says how many claims that
+    /// were.
+    async fn work(&self, stop: &CancellationToken) -> Result<usize, store::Error> {
         let claims = self.service.store().claim(self.owner, BATCH, LEASE).await?;
         let count = claims.len();
         stream::iter(claims)
-            .for_each_concurrent(
-                CONCURRENCY,
-                |claim| async move { self.advance(&claim).await },
-            )
+            .for_each_concurrent(CONCURRENCY, |claim| async move {
+                if !stop.is_cancelled() {
+                    self.advance(&claim).await;
+                }
+            })
             .await;
         Ok(count)
     }

@@ -20,8 +20,8 @@ struct Arguments {
     /// The first of them.
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// On how many threads.
-    #[arg(long, default_value_t = 2)]
+    /// On how many threads: more than there are cores, since each waits for its storage half of the time.
+    #[arg(long, default_value_t = 6)]
     threads: usize,
     /// Plays this seed alone, and shows what happens.
     #[arg(long)]

@@ -190,6 +190,45 @@ async fn a_replica_that_stops_leaves_its_work_to_the_others_at_once() {
     }
 }
 
+/// Each step waits for a lock, four at a time; the others have not been begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_stops_does_not_wait_for_what_the_database_holds_up() {
+    const LEASED: &str = "SELECT count(*) FROM deployment_work WHERE lease_owner IS NOT NULL";
+    let files = tempfile::tempdir().unwrap();
+    let settings = settings(Storage::Postgres, files.path()).await;
+    let mut replica = Binary::start(&settings);
+    let mut client = DeployServiceClient::new(channel(&replica.address).await);
+    for number in 0..20 {
+        let request = gradual(&format!("prompt-{number}"), 5);
+        client.create_deployment(request).await.unwrap();
+    }
+    let mut locker = postgres::connect(&settings).await;
+    let mut held = locker.begin().await.unwrap();
+    sqlx::query("LOCK TABLE traffic IN EXCLUSIVE MODE")
+        .execute(&mut *held)
+        .await
+        .unwrap();
+    let mut database = postgres::connect(&settings).await;
+    let mut leased = async || -> i64 {
+        let leased = sqlx::query_scalar(LEASED).fetch_one(&mut database).await;
+        leased.unwrap()
+    };
+    while leased().await < 12 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    replica.terminate();
+    let since = Instant::now();
+    while leased().await > 0 {
+        assert!(
+            since.elapsed() < Duration::from_secs(5),
+            "claims are held that nobody works on"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    held.commit().await.unwrap();
+    assert!(replica.wait().success());
+}
+
 /// The database breaks off between a replica's first look at it and its second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_starts_waits_for_a_database_that_breaks_off() {
