@@ -177,16 +177,14 @@ impl Reconciler {
         let outcome = match ended {
             Ok(Advanced::Done | Advanced::NeedsEvidence(_)) => StepOutcome::Done,
             Ok(Advanced::Fenced) => StepOutcome::Fenced,
-            Err(error) => {
-                self.put_off(claim, &error).await;
-                StepOutcome::Failed
-            }
+            Err(error) => self.put_off(claim, &error).await,
         };
         self.service.metrics().reconciler_step(outcome);
     }
 
-    /// Puts off a deployment that can't be worked on, so that it does not keep the others.
-    async fn put_off(&self, claim: &Claim, error: &store::Error) {
+    /// Puts off a deployment that can't be worked on, so that it does not keep the others; says how that
+    /// counts.
+    async fn put_off(&self, claim: &Claim, error: &store::Error) -> StepOutcome {
         let deployment_id = claim.deployment_id;
         let delay = backoff(claim.failures.unsigned_abs() + 1);
         match error {
@@ -207,13 +205,24 @@ impl Reconciler {
                 tracing::error!(%error, %deployment_id, ?delay, "a deployment can't be moved; it is tried again later")
             }
         }
-        self.put_off_by(claim, delay).await;
+        self.put_off_by(claim, delay).await
     }
 
-    async fn put_off_by(&self, claim: &Claim, delay: Duration) {
-        if let Err(error) = self.service.store().put_off(claim, delay).await {
-            let deployment_id = claim.deployment_id;
-            tracing::debug!(%error, %deployment_id, "it could not be put off; its lease will end");
+    async fn put_off_by(&self, claim: &Claim, delay: Duration) -> StepOutcome {
+        let Err(error) = self.service.store().put_off(claim, delay).await else {
+            return StepOutcome::Failed;
+        };
+        let deployment_id = claim.deployment_id;
+        tracing::debug!(%error, %deployment_id, "it could not be put off; its lease will end");
+        match error {
+            // It failed because its time was up, such as where the server had ended its session.
+            store::Error::Fenced => StepOutcome::Fenced,
+            store::Error::Conflict
+            | store::Error::Unavailable(_)
+            | store::Error::Corrupt(_)
+            | store::Error::Impossible(_)
+            | store::Error::Panicked
+            | store::Error::Internal(_) => StepOutcome::Failed,
         }
     }
 

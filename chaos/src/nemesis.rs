@@ -381,8 +381,10 @@ async fn pause(cluster: Arc<Cluster>, number: usize, tally: Arc<Tally>) -> Resul
     let mut replica = cluster.members[number].replica.lock().await;
     // One that has just been started has counted nothing.
     let before = metrics::fenced(replica.address).await.unwrap_or_default();
-    pause_over_a_claim(&cluster, &mut replica).await?;
+    let held = pause_over_a_claim(&cluster, &mut replica).await?;
     tokio::time::sleep(PAUSE).await;
+    // Those that could take over are killed all the time.
+    first_taken_over(&cluster, &held).await;
     replica.resume().await?;
     let until = Instant::now() + WAKES;
     let mut after = before;
@@ -401,28 +403,50 @@ async fn pause(cluster: Arc<Cluster>, number: usize, tally: Arc<Tally>) -> Resul
 /// Stops the process at a moment at which it has claimed something and waits for what another service
 /// says, so that it comes to write when the claim has passed on; at any moment, where there is none for
 /// long.
-async fn pause_over_a_claim(cluster: &Cluster, replica: &mut Replica) -> Result<(), Failure> {
+///
+/// What it has claimed; nothing, where it is paused at any moment.
+async fn pause_over_a_claim(
+    cluster: &Cluster,
+    replica: &mut Replica,
+) -> Result<Vec<Held>, Failure> {
     let until = Instant::now() + CLAIMS_SOON;
     while Instant::now() < until {
         replica.pause().await?;
         // What the kernel has not sent yet has to arrive.
         tokio::time::sleep(ARRIVES).await;
         let (id, session) = (replica.id(), cluster.postgres.connect().await.ok());
-        if let Some((id, mut session)) = id.zip(session)
-            && will_write(&mut session, id).await.unwrap_or(false)
-        {
-            return Ok(());
+        if let Some((id, mut session)) = id.zip(session) {
+            let held = will_write(&mut session, id).await.unwrap_or_default();
+            if !held.is_empty() {
+                return Ok(held);
+            }
         }
         replica.resume().await?;
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
-    replica.pause().await
+    replica.pause().await?;
+    Ok(Vec::new())
 }
 
-/// Whether a paused replica has claimed something and has no transaction open: what it is in the midst
-/// of, the server ends by itself, so that nothing would be left to refuse.
-async fn will_write(session: &mut PgConnection, owner: Uuid) -> Result<bool, sqlx::Error> {
-    let held = claims(session).await?;
+/// Waits until somebody has taken over one of these, while there is patience.
+async fn first_taken_over(cluster: &Cluster, held: &[Held]) {
+    let until = Instant::now() + CLAIMS_SOON;
+    while !held.is_empty() && Instant::now() < until {
+        if let Ok(mut session) = cluster.postgres.connect().await
+            && let Ok(now) = claims(&mut session).await
+            && !held.iter().all(|claim| now.contains(claim))
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// What a paused replica has claimed, if it has no transaction open: what it is in the midst of, the
+/// server ends by itself, so that nothing would be left to refuse.
+async fn will_write(session: &mut PgConnection, owner: Uuid) -> Result<Vec<Held>, sqlx::Error> {
+    let mut held = claims(session).await?;
+    held.retain(|(_, claimed_by, _)| *claimed_by == owner);
     let open: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM pg_stat_activity \
          WHERE application_name = 'delos-deploy background' AND state <> 'idle' \
@@ -431,7 +455,7 @@ async fn will_write(session: &mut PgConnection, owner: Uuid) -> Result<bool, sql
     .bind(ARRIVES.as_secs_f64() * 750.0)
     .fetch_one(session)
     .await?;
-    Ok(open == 0 && held.iter().any(|(_, claimed_by, _)| *claimed_by == owner))
+    Ok(if open == 0 { held } else { Vec::new() })
 }
 
 /// A claim: of which deployment, by whom, and the how-manieth.

@@ -127,15 +127,19 @@ impl Plan {
             again: String::new(),
         };
         Ok(Self {
-            again: plan.command(),
+            again: plan.command(arguments.long),
             ..plan
         })
     }
 
-    fn command(&self) -> String {
+    fn command(&self, is_long: bool) -> String {
+        if self.upgrade_to.is_some() {
+            return format!("scripts/upgrade --seed {}", self.seed);
+        }
         let bug = self.bug.as_ref().map(|bug| format!(" --bug {bug}"));
         format!(
-            "scripts/chaos --seed {} --kills {} --transitions {} --pauses {} --restarts {}{}",
+            "scripts/chaos{} --seed {} --kills {} --transitions {} --pauses {} --restarts {}{}",
+            if is_long { " --long" } else { "" },
             self.seed,
             self.kills,
             self.transitions,

@@ -10,7 +10,10 @@ use delos_deploy::{
     store,
 };
 use tokio::task::JoinHandle;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use crate::{
     check,
@@ -85,7 +88,8 @@ pub struct Replica {
     pub name: String,
     service: Service,
     reconciler: Reconciler,
-    collector: CancellationToken,
+    /// Ends what gathers outcomes, with the replica.
+    _collector: DropGuard,
     /// What its reconciler is at.
     pub busy: Option<JoinHandle<Result<(), store::Error>>>,
     /// Whether it gives back what it has claimed, and ends.
@@ -239,7 +243,7 @@ impl<'s> World<'s> {
             name: format!("r{}.{}", place + 1, slot.lives),
             reconciler: Reconciler::new(&service),
             service,
-            collector: stop,
+            _collector: stop.drop_guard(),
             busy: None,
             is_leaving: false,
         });
@@ -250,7 +254,6 @@ impl<'s> World<'s> {
             return;
         };
         self.desk.end(replica.life);
-        replica.collector.cancel();
         let of_it = |flight: &&mut Flight| flight.life == replica.life;
         for flight in self.flights.iter_mut().filter(of_it) {
             flight.is_cut = true;
