@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     Failure,
-    cluster::{Cluster, Mode, Replica, Stop, is_ready},
+    cluster::{Cluster, Link, Mode, Replica, Stop, is_ready},
     metrics,
     plan::Plan,
 };
@@ -381,7 +381,8 @@ async fn pause(cluster: Arc<Cluster>, number: usize, tally: Arc<Tally>) -> Resul
     let mut replica = cluster.members[number].replica.lock().await;
     // One that has just been started has counted nothing.
     let before = metrics::fenced(replica.address).await.unwrap_or_default();
-    let held = pause_over_a_claim(&cluster, &mut replica).await?;
+    let link = &cluster.members[number].database;
+    let held = pause_over_a_claim(&cluster, &mut replica, link).await?;
     tokio::time::sleep(PAUSE).await;
     // Those that could take over are killed all the time.
     first_taken_over(&cluster, &held).await;
@@ -408,6 +409,7 @@ async fn pause(cluster: Arc<Cluster>, number: usize, tally: Arc<Tally>) -> Resul
 async fn pause_over_a_claim(
     cluster: &Cluster,
     replica: &mut Replica,
+    link: &Link,
 ) -> Result<Vec<Held>, Failure> {
     let until = Instant::now() + CLAIMS_SOON;
     while Instant::now() < until {
@@ -416,7 +418,7 @@ async fn pause_over_a_claim(
         tokio::time::sleep(ARRIVES).await;
         let (id, session) = (replica.id(), cluster.postgres.connect().await.ok());
         if let Some((id, mut session)) = id.zip(session) {
-            let held = will_write(&mut session, id).await.unwrap_or_default();
+            let held = will_write(&mut session, id, link).await.unwrap_or_default();
             if !held.is_empty() {
                 return Ok(held);
             }
@@ -444,15 +446,19 @@ async fn first_taken_over(cluster: &Cluster, held: &[Held]) {
 
 /// What a paused replica has claimed, if it has no transaction open: what it is in the midst of, the
 /// server ends by itself, so that nothing would be left to refuse.
-async fn will_write(session: &mut PgConnection, owner: Uuid) -> Result<Vec<Held>, sqlx::Error> {
+async fn will_write(
+    session: &mut PgConnection,
+    owner: Uuid,
+    link: &Link,
+) -> Result<Vec<Held>, sqlx::Error> {
     let mut held = claims(session).await?;
     held.retain(|(_, claimed_by, _)| *claimed_by == owner);
     let open: i64 = sqlx::query_scalar(
         "SELECT count(*) FROM pg_stat_activity \
          WHERE application_name = 'delos-deploy background' AND state <> 'idle' \
-         AND state_change < clock_timestamp() - $1 * interval '1 millisecond'",
+         AND client_port = ANY ($1)",
     )
-    .bind(ARRIVES.as_secs_f64() * 750.0)
+    .bind(link.ports())
     .fetch_one(session)
     .await?;
     Ok(if open == 0 { held } else { Vec::new() })

@@ -1,9 +1,10 @@
 //! A TCP proxy before a server: it delays, holds back, and cuts what goes through it.
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -57,6 +58,30 @@ struct Faults {
     /// The next COMMIT is passed on, and its answer is not.
     cut_at_commit: Arc<AtomicBool>,
     commits_cut: Arc<AtomicU64>,
+    /// The ports from which the server is spoken to.
+    ports: Arc<Mutex<BTreeSet<u16>>>,
+}
+
+/// A port from which the server is spoken to, while this is there.
+struct Port<'a> {
+    number: u16,
+    of: &'a Faults,
+}
+
+impl<'a> Port<'a> {
+    fn of(connection: &TcpStream, of: &'a Faults) -> std::io::Result<Self> {
+        let number = connection.local_addr()?.port();
+        let mut ports = of.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        ports.insert(number);
+        Ok(Self { number, of })
+    }
+}
+
+impl Drop for Port<'_> {
+    fn drop(&mut self) {
+        let mut ports = self.of.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        ports.remove(&self.number);
+    }
 }
 
 impl Link {
@@ -67,6 +92,7 @@ impl Link {
             state: watch::Sender::default(),
             cut_at_commit: Arc::default(),
             commits_cut: Arc::default(),
+            ports: Arc::default(),
         };
         let address = listener.local_addr()?;
         let mut task = JoinSet::new();
@@ -81,6 +107,13 @@ impl Link {
     /// Sets what happens to what goes through from here on.
     pub(crate) fn set(&self, mode: Mode) {
         self.faults.state.send_modify(|state| state.mode = mode);
+    }
+
+    /// The ports from which the server is spoken to, by which it tells its sessions apart.
+    pub(crate) fn ports(&self) -> Vec<i32> {
+        let ports = self.faults.ports.lock();
+        let ports = ports.unwrap_or_else(PoisonError::into_inner);
+        ports.iter().map(|port| i32::from(*port)).collect()
     }
 
     /// Whether nothing comes through at the moment.
@@ -132,6 +165,9 @@ async fn accept(listener: TcpListener, server: SocketAddr, faults: Faults) {
 
 async fn pass(near: TcpStream, server: SocketAddr, faults: &Faults) {
     let Ok(far) = TcpStream::connect(server).await else {
+        return;
+    };
+    let Ok(_port) = Port::of(&far, faults) else {
         return;
     };
     // Delays are made here and not by the kernel.
