@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -62,6 +62,12 @@ struct Faults {
     ports: Arc<Mutex<BTreeSet<u16>>>,
 }
 
+impl Faults {
+    fn ports(&self) -> MutexGuard<'_, BTreeSet<u16>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A port from which the server is spoken to, while this is there.
 struct Port<'a> {
     number: u16,
@@ -71,16 +77,14 @@ struct Port<'a> {
 impl<'a> Port<'a> {
     fn of(connection: &TcpStream, of: &'a Faults) -> std::io::Result<Self> {
         let number = connection.local_addr()?.port();
-        let mut ports = of.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        ports.insert(number);
+        of.ports().insert(number);
         Ok(Self { number, of })
     }
 }
 
 impl Drop for Port<'_> {
     fn drop(&mut self) {
-        let mut ports = self.of.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        ports.remove(&self.number);
+        self.of.ports().remove(&self.number);
     }
 }
 
@@ -111,8 +115,7 @@ impl Link {
 
     /// The ports from which the server is spoken to, by which it tells its sessions apart.
     pub(crate) fn ports(&self) -> Vec<i32> {
-        let ports = self.faults.ports.lock();
-        let ports = ports.unwrap_or_else(PoisonError::into_inner);
+        let ports = self.faults.ports();
         ports.iter().map(|port| i32::from(*port)).collect()
     }
 
